@@ -1,0 +1,1 @@
+"""FLAVARS: masked modelling, image-text contrast and image-location contrast."""
