@@ -1,0 +1,1 @@
+"""Mesh and sharding rules; knows arrays and devices, not models."""

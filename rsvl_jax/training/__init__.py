@@ -1,0 +1,1 @@
+"""One loop, one step and one checkpoint code for every method."""
