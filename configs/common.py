@@ -1,0 +1,65 @@
+"""What every recipe has: the run, its optimiser, its cadence and its mesh."""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import config_dict
+
+from rsvl_jax.errors import UserError
+
+Preset = Callable[[config_dict.ConfigDict], None]
+
+
+def section(**values: object) -> config_dict.ConfigDict:
+    """Returns a config section."""
+    return config_dict.ConfigDict(values)
+
+
+def run(steps: int) -> config_dict.ConfigDict:
+    """The sections that do not depend on the method, for a run of `steps`."""
+    return section(
+        seed=0,
+        # A config to start from: {part of the model: path of its weights}.
+        init_from=section(),
+        # Length of the run. Any `_steps` key may be given as `_epochs`, `_examples` or `_percent`.
+        training=section(
+            steps=steps,
+            epochs=config_dict.placeholder(float),
+            examples=config_dict.placeholder(int),
+            # A non-finite loss: "stop" the run, or "skip" the update (counted and reported).
+            nonfinite="stop",
+        ),
+        optimizer=section(
+            name="adamw",
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup_percent=5.0,
+            warmup_steps=config_dict.placeholder(int),
+            weight_decay=0.1,
+            b1=0.9,
+            b2=0.98,
+            eps=1e-8,
+            clip=1.0,
+            # Decay of an exponential moving average of the parameters, e.g. 0.999.
+            ema=config_dict.placeholder(float),
+        ),
+        checkpoint=section(every_steps=100, keep=2),
+        metrics=section(every_steps=10, tensorboard=True),
+        evaluation=section(every_steps=200, batch_size=256),
+        # Devices along each axis; one may be -1: all that are left.
+        mesh=section(replica=1, data=-1, fsdp=1, tensor=1),
+    )
+
+
+def apply_presets(
+    config: config_dict.ConfigDict, names: str, presets: Mapping[str, Preset]
+) -> config_dict.ConfigDict:
+    """Applies comma-separated presets in order.
+
+    Raises:
+      UserError: a preset that this recipe does not have.
+    """
+    for name in filter(None, (names or "").split(",")):
+        if name not in presets:
+            raise UserError(f"unknown preset {name!r}: this recipe has {', '.join(presets)}")
+        presets[name](config)
+    return config

@@ -1,0 +1,55 @@
+"""The command line: presets, overrides, and one clear line for each mistake."""
+
+import pytest
+
+from rsvl_jax import command
+from rsvl_jax.errors import UserError
+
+CONFIG = "--config=configs/flavars.py"
+
+
+def parse(*arguments: str) -> command.Arguments:
+    return command.parse(["main", *arguments])
+
+
+def test_overrides_and_presets_apply():
+    arguments = parse(CONFIG + ":clip", "--workdir=w", "--config.training.steps=7")
+    assert arguments.workdir == "w"
+    assert arguments.config.training.steps == 7
+    assert arguments.config.objective.weights.image_text == 1
+    assert arguments.config.objective.weights.mim == 0
+
+
+def test_presets_join():
+    config = parse(CONFIG + ":base,mae", "--workdir=w").config
+    assert config.model.image.width == 768
+    assert config.objective.mim_design == "mae"
+
+
+def test_an_unset_length_takes_a_typed_value():
+    config = parse(CONFIG, "--workdir=w", "--config.optimizer.warmup_steps=5").config
+    assert config.optimizer.warmup_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([CONFIG, "--workdir=w", "--config.data.batch_sise=3"], ["batch_sise", "data.batch_size"]),
+        ([CONFIG, "--workdir=w", "--config.batch_size=3"], ["config.batch_size", "data.batch"]),
+        ([CONFIG, "--workdir=w", "--config.data=3"], ["section"]),
+        ([CONFIG, "--workdir=w", "--config.training.steps=many"], ["training.steps", "many"]),
+        ([CONFIG + ":huge", "--workdir=w"], ["huge", "base"]),
+        (["--config=configs/flavors.py", "--workdir=w"], ["flavors.py", "configs/flavars.py"]),
+        (["--workdir=w"], ["--config"]),
+        ([CONFIG], ["--workdir"]),
+        ([CONFIG, "--workdir=w", "--wrkdir=v"], ["wrkdir", "workdir"]),
+        ([CONFIG, "--workdir=w", "stray"], ["stray"]),
+    ],
+)
+def test_mistakes_get_one_line_that_helps(arguments, parts):
+    with pytest.raises(UserError) as caught:
+        parse(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
