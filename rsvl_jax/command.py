@@ -48,7 +48,9 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values)
+    config_flags.DEFINE_config_file(
+        "config", None, "config file", flag_values=values, sys_argv=list(argv)
+    )
     flags.DEFINE_string("workdir", None, "work directory", flag_values=values)
     _check_config_file(argv)
     try:
