@@ -1,0 +1,77 @@
+"""Multinomial logistic regression on frozen features: full batch, L-BFGS, deterministic."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+
+L2 = 1e-4
+ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A linear layer on standardised features.
+
+    Attributes:
+      mean, scale: float32 [D], of the training features.
+      weight: float32 [D,C]. bias: float32 [C].
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """(weight [D,C], bias [C]) of the same layer on features as they are."""
+        weight = self.weight / self.scale[:, None]
+        return weight, self.bias - self.mean @ weight
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Class scores, float32 [..., C], of features [..., D]."""
+        weight, bias = self.folded()
+        return np.asarray(features, np.float32) @ weight + bias
+
+
+def fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    l2: float = L2,
+    iterations: int = ITERATIONS,
+) -> LinearHead:
+    """Minimises mean cross-entropy + l2/2 |weight|^2 over all examples, from zero.
+
+    features [M,D], labels int [M] in [0, num_classes). Features are standardised per dimension,
+    as a batch norm before the layer would do (constant dimensions are left at zero).
+    """
+    features = np.asarray(features, np.float32)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
+    x, y = jnp.asarray((features - mean) / scale), jnp.asarray(labels, jnp.int32)
+    dims = features.shape[1]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = _loss(jnp.asarray(flat.reshape(dims + 1, -1), jnp.float32), x, y, l2)
+        return float(value), np.asarray(gradient, np.float64).reshape(-1)
+
+    start = np.zeros((dims + 1) * num_classes)
+    options = {"maxiter": iterations, "maxcor": 20}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    solution = found.x.reshape(dims + 1, num_classes).astype(np.float32)
+    return LinearHead(mean=mean, scale=scale, weight=solution[:-1], bias=solution[-1])
+
+
+@jax.jit
+@jax.value_and_grad
+def _loss(params: jax.Array, x: jax.Array, y: jax.Array, l2: float) -> jax.Array:
+    """params [D+1,C], the bias in the last row; x [M,D], y [M]."""
+    weight, bias = params[:-1], params[-1]
+    logits = jnp.matmul(x, weight, precision=jax.lax.Precision.HIGHEST) + bias
+    chosen = jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
+    entropy = jnp.mean(jax.nn.logsumexp(logits, axis=1) - chosen)
+    return entropy + 0.5 * l2 * jnp.sum(weight**2)
