@@ -68,7 +68,7 @@ def abstract_state(
     shapes = jax.eval_shape(_initializer(objective, optimizer), jax.random.key(0))
     axes = objective.logical_axes()
     params = tree_shardings(axes["params"], shapes.params, mesh, rules)
-    whole = replicated(mesh)
+    whole: Any = replicated(mesh)
     shardings = TrainState(
         step=whole,
         params=params,

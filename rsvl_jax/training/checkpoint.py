@@ -1,0 +1,218 @@
+"""Checkpoints: the only file that knows Orbax.
+
+Layout: `<directory>/<step>/` with the items `state` (arrays) and `meta` (JSON), written under a
+temporary name and renamed when complete, so that a step's name alone says that it was finished.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.training.state import TrainState
+
+Tree = Any
+Metadata = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+_SIZES = "sizes.json"
+_DISK_WORDS = (
+    "No space left",
+    "Read-only file system",
+    "Permission denied",
+    "Not a directory",
+    "Disk quota",
+    "File too large",
+)
+
+
+class Checkpoints:
+    """The checkpoints of one run: asynchronous saves, the newest whole one on restore."""
+
+    def __init__(self, directory: str, keep: int = 1, read_only: bool = False) -> None:
+        """Opens (and makes) a directory; keeps the latest `keep` checkpoints.
+
+        Leftovers of saves that were killed half-way are removed, unless `read_only`: then the run
+        may be going on elsewhere, and nothing is touched.
+        Raises UserError where the directory cannot be made or `keep` is not positive.
+        """
+        if keep < 1:
+            raise UserError(f"checkpoint.keep={keep} must be 1 or more")
+        self.directory = epath.Path(directory if "://" in directory else os.path.abspath(directory))
+        self._read_only = read_only
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        with disk_errors(self.directory):
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._unsealed: int | None = None
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, oldest first."""
+        return sorted(self._manager.all_steps()) if self.directory.exists() else []
+
+    def path(self, step: int) -> epath.Path:
+        """Where a step's checkpoint lies."""
+        return self.directory / str(step)
+
+    def save(self, step: int, state: TrainState, metadata: Metadata) -> None:
+        """Starts saving; returns when the arrays are copied and `state` may be donated.
+
+        A save that is still under way is waited for. Raises UserError where the disk is full or
+        read-only (also for the save before); finished checkpoints stay as they are.
+        """
+        self.wait()
+        meta = {**metadata, "step": step, "checksum": checksum(state)}
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
+        )
+        with disk_errors(self.directory):
+            self._manager.save(step, args=arguments, force=True)
+        self._unsealed = step
+
+    def wait(self) -> None:
+        """Blocks until the save under way is complete. Raises UserError as `save` does."""
+        with disk_errors(self.directory):
+            self._manager.wait_until_finished()
+            self._seal()
+
+    def _seal(self) -> None:
+        """Notes the size of every file of the save that has just finished.
+
+        It costs no reading, and lets a restore see a truncated or missing file at once.
+        """
+        if self._unsealed is not None and jax.process_index() == 0:
+            sizes = json.dumps(_file_sizes(self.path(self._unsealed)))
+            (self.path(self._unsealed) / _SIZES).write_text(sizes)
+        self._unsealed = None
+
+    def restore(
+        self, abstract: TrainState, check: Callable[[Metadata], None]
+    ) -> tuple[TrainState, Metadata] | None:
+        """The newest whole checkpoint, straight to its place on the mesh; None if there is none.
+
+        abstract: ShapeDtypeStructs with shardings; another mesh than at the save will do.
+        check: called with the metadata before arrays are read, raises UserError to refuse.
+
+        A damaged checkpoint is logged, passed over, and moved to `damaged/` beside the directory
+        once an older one has been restored. Raises UserError if all of them are damaged.
+        """
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                metadata = self._read_metadata(step)
+                check(metadata)
+                state = self._read_state(step, abstract, metadata["checksum"])
+            except UserError:
+                raise
+            except Exception as error:  # Orbax raises whatever its storage layers raise.
+                damaged[step] = " ".join(str(error).split())[:200] or type(error).__name__
+                logger.warning("checkpoint %s is damaged: %s", self.path(step), damaged[step])
+                continue
+            self._set_aside(damaged)
+            return state, metadata
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self.directory} is whole (steps {sorted(damaged)}; newest: "
+                f"{damaged[max(damaged)]}); mend it or move the directory away to start anew"
+            )
+        return None
+
+    def _read_metadata(self, step: int) -> Metadata:
+        """Metadata of a step whose files have the sizes they were written with."""
+        sealed = self.path(step) / _SIZES
+        if sealed.exists():
+            found = _file_sizes(self.path(step))
+            for name, size in json.loads(sealed.read_text()).items():
+                if found.get(name) != size:
+                    raise ValueError(f"{name} has {found.get(name, 0)} of {size} bytes")
+        arguments = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return dict(self._manager.restore(step, args=arguments)["meta"])
+
+    def _read_state(self, step: int, abstract: TrainState, expected: int) -> TrainState:
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(abstract)))
+        state = TrainState(**self._manager.restore(step, args=arguments)["state"])
+        if checksum(state) != expected:
+            raise ValueError("the arrays are not those that were saved (checksums differ)")
+        return state
+
+    def _set_aside(self, damaged: dict[int, str]) -> None:
+        """Moves damaged checkpoints out of the way of coming saves; nothing is deleted."""
+        if self._read_only or not damaged:
+            return
+        for step in damaged:
+            target = self.directory.parent / "damaged" / str(step)
+            if jax.process_index() == 0:
+                with disk_errors(target):
+                    target.parent.mkdir(exist_ok=True)
+                    if target.exists():
+                        target.rmtree()
+                    self.path(step).rename(target)
+            logger.warning("moved the damaged checkpoint of step %d to %s", step, target)
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Waits for the save under way and ends the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+
+def _as_dict(state: TrainState) -> dict[str, Tree]:
+    return {field.name: getattr(state, field.name) for field in fields(state)}
+
+
+def _file_sizes(path: epath.Path) -> dict[str, int]:
+    """Bytes of every file below `path`, by relative name."""
+    files = (file for file in path.glob("**/*") if file.name != _SIZES and not file.is_dir())
+    return {str(file.relative_to(path)): file.stat().length for file in files}
+
+
+def checksum(tree: Tree) -> int:
+    """A 32-bit sum over the bits of every array, computed on the devices.
+
+    Integer addition has no order, so the value does not depend on the mesh. Storage formats check
+    their own indexes but not the array data: a flipped bit there would be restored in silence.
+    """
+    sums = jax.device_get([_bit_sum(leaf) for leaf in jax.tree.leaves(tree)])
+    return int(
+        np.sum(np.asarray(sums, np.uint32) * np.arange(1, 2 * len(sums), 2, dtype=np.uint32))
+    )
+
+
+@jax.jit
+def _bit_sum(array: jax.Array) -> jax.Array:
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize]
+    return jnp.sum(jax.lax.bitcast_convert_type(array, unsigned), dtype=jnp.uint32)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Any) -> Iterator[None]:
+    """Turns a full, read-only or forbidden disk into a UserError that names `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = next((word for word in _DISK_WORDS if word in str(error)), None)
+        if reason is None and not isinstance(error, FileExistsError):
+            raise
+        raise UserError(
+            f"cannot write to {path} ({reason or error}); "
+            "free space or choose another --workdir, then run the same command again"
+        ) from error

@@ -1,0 +1,317 @@
+"""The training loop, with one fixed order: evaluate -> save -> next batch -> step."""
+
+import contextlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
+from rsvl_jax.parallel.mesh import check_batch
+from rsvl_jax.training import resume
+from rsvl_jax.training.checkpoint import Checkpoints, Metadata, disk_errors
+from rsvl_jax.training.flops import Chrono, peak_flops
+from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
+from rsvl_jax.training.objective import Objective
+from rsvl_jax.training.optimizer import Optimizer, make_optimizer
+from rsvl_jax.training.progress import Progress, say
+from rsvl_jax.training.schedules import Lengths, resolve_length
+from rsvl_jax.training.signals import StopSignal
+from rsvl_jax.training.state import TrainState, abstract_state, create_state
+from rsvl_jax.training.step import CompiledStep, Metrics
+
+Tree = Any
+Evaluate = Callable[[TrainState, int], dict[str, float]]
+
+# Steps that may be under way on the device while the host goes on: enough to keep it busy, few
+# enough that batches do not pile up and a stop is noticed at once.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The lengths of a run in steps; `every` of 0 means only at the end."""
+
+    total: int
+    batch_size: int
+    save_every: int
+    log_every: int
+    evaluate_every: int
+    keep: int
+    seed: int
+    skip_nonfinite: bool
+
+
+def make_plan(config: ConfigDict, manifest: dict) -> tuple[Plan, Lengths]:
+    """Reads the keys that `fit` needs. Raises UserError for values that make no sense."""
+    batch_size = config.data.batch_size
+    sizes = Lengths(batch_size, manifest["splits"]["train"])
+    total = resolve_length(config.training, "", sizes)
+    lengths = Lengths(batch_size, sizes.dataset_size, total)
+    nonfinite = config.training.get("nonfinite", "stop")
+    if nonfinite not in ("stop", "skip"):
+        raise UserError(f"training.nonfinite={nonfinite!r} is unknown; use 'stop' or 'skip'")
+    plan = Plan(
+        total=total,
+        batch_size=batch_size,
+        save_every=resolve_length(config.checkpoint, "every", lengths, default=0),
+        log_every=resolve_length(config.metrics, "every", lengths, default=0),
+        evaluate_every=resolve_length(config.evaluation, "every", lengths, default=0),
+        keep=config.checkpoint.get("keep", 3),
+        seed=config.seed,
+        skip_nonfinite=nonfinite == "skip",
+    )
+    return plan, lengths
+
+
+def fit(
+    *,
+    config: ConfigDict,
+    objective: Objective,
+    make_batches: Callable[[int], Iterator[Tree]],
+    manifest: dict,
+    workdir: str,
+    mesh: Mesh,
+    evaluate: Evaluate | None = None,
+) -> TrainState:
+    """Trains to `config.training.steps`, from the newest whole checkpoint of `workdir` if any.
+
+    make_batches(k): iterator of batches k, k+1, ... as global arrays on the mesh; batch k must be a
+    pure function of (seed, k). evaluate(state, step): name -> number, logged as eval/<name>; called
+    at step 0, every `evaluation.every_steps` and at the end.
+
+    Every step of the run is finished when this returns, its metrics and a last checkpoint are on
+    disk. A finished run returns at once. Raises UserError (a work directory of another config or
+    data manifest, a full disk, ...), NonFiniteLoss, and Preempted after a complete save.
+    """
+    plan, lengths = make_plan(config, manifest)
+    check_batch(plan.batch_size, mesh)
+    optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
+    abstract = abstract_state(objective, optimizer, mesh)
+    metadata = resume.describe(config, manifest, abstract)
+    with contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), plan.keep)
+        stack.callback(checkpoints.close)
+        restored = checkpoints.restore(
+            abstract, lambda found: resume.check(found, metadata, workdir)
+        )
+        _write_config(workdir, metadata["config"])
+        state = _starting_state(restored, objective, optimizer, abstract, plan)
+        step = int(jax.device_get(state.step))
+        truncate(workdir, step if restored else -1)
+        evaluated = has_evaluation(workdir, step)
+        if step >= plan.total and (evaluated or evaluate is None):
+            say(f"finished: {workdir} stands at step {step} of {plan.total}")
+            return state
+        loop = _Loop(
+            plan=plan,
+            step_fn=CompiledStep(objective, optimizer, abstract, mesh, plan.seed),
+            evaluate=evaluate,
+            checkpoints=checkpoints,
+            metadata=metadata,
+            writer=MetricWriter(workdir, step),
+            chrono=Chrono(
+                plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
+            ),
+            progress=Progress(plan.total, step, plan.batch_size),
+            stop=stack.enter_context(StopSignal()),
+            state=state,
+            step=step,
+            evaluated=evaluated,
+        )
+        stack.callback(loop.close)
+        return loop.run(make_batches)
+
+
+def load_state(
+    *, config: ConfigDict, objective: Objective, manifest: dict, workdir: str, mesh: Mesh
+) -> TrainState:
+    """The state of the newest whole checkpoint of a run, for evaluation and export.
+
+    Raises UserError where there is none, or it belongs to another config or manifest.
+    """
+    _, lengths = make_plan(config, manifest)
+    optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
+    abstract = abstract_state(objective, optimizer, mesh)
+    metadata = resume.describe(config, manifest, abstract)
+    checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), read_only=True)
+    try:
+        restored = checkpoints.restore(
+            abstract, lambda found: resume.check(found, metadata, workdir)
+        )
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"no checkpoint in {workdir}; train first, or give another --workdir")
+    return restored[0]
+
+
+def _starting_state(
+    restored: tuple[TrainState, Metadata] | None,
+    objective: Objective,
+    optimizer: Optimizer,
+    abstract: TrainState,
+    plan: Plan,
+) -> TrainState:
+    if restored is None:
+        return create_state(objective, optimizer, abstract, plan.seed)
+    say(f"restored the checkpoint of step {restored[1]['step']}")
+    return restored[0]
+
+
+def _write_config(workdir: str, config: dict[str, Any]) -> None:
+    if jax.process_index() != 0:
+        return
+    path = epath.Path(workdir) / "config.json"
+    with disk_errors(path):
+        temporary = epath.Path(workdir) / "config.json.tmp"
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+        temporary.replace(path)
+
+
+@dataclass
+class _Loop:
+    """One start of a run, from `step` to the end or to a stop."""
+
+    plan: Plan
+    step_fn: CompiledStep
+    evaluate: Evaluate | None
+    checkpoints: Checkpoints
+    metadata: Metadata
+    writer: MetricWriter
+    chrono: Chrono
+    progress: Progress
+    stop: StopSignal
+    state: TrainState
+    step: int
+    evaluated: bool
+
+    def __post_init__(self) -> None:
+        steps = self.checkpoints.steps()
+        self._saved = steps[-1] if steps else None
+        # Steps dispatched and not yet known to be finished, and the line held back for one period.
+        self._running: deque[tuple[int, Metrics]] = deque()
+        self._held: tuple[int, Metrics, dict[str, float | None]] | None = None
+
+    def run(self, make_batches: Callable[[int], Iterator[Tree]]) -> TrainState:
+        batches = make_batches(self.step)
+        try:
+            while True:
+                if self.stop.requested:
+                    self._preempt()
+                if self._due(self.plan.evaluate_every, at_start=True):
+                    self._evaluate()
+                if self._due(self.plan.save_every):
+                    self._save()
+                if self.step >= self.plan.total:
+                    break
+                with self.chrono.waiting():
+                    batch = next(batches)
+                self._train(batch)
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()
+        self.checkpoints.wait()
+        say(f"finished: step {self.step} of {self.plan.total}")
+        return self.state
+
+    def _due(self, every: int, at_start: bool = False) -> bool:
+        if self.step == 0:
+            return at_start and every > 0
+        return self.step >= self.plan.total or (every > 0 and self.step % every == 0)
+
+    def _evaluate(self) -> None:
+        if self.evaluate is None or self.evaluated:
+            return
+        self._flush()
+        with self.chrono.pause():
+            scores = self.evaluate(self.state, self.step)
+        values = {f"eval/{name.removeprefix('eval/')}": float(v) for name, v in scores.items()}
+        self.writer.write(self.step, values)
+        self.evaluated = True
+
+    def _save(self) -> None:
+        """Saves with every metric up to this step on disk, so that a resume lacks none."""
+        if self._saved == self.step:
+            return
+        self._flush()
+        with self.chrono.pause():
+            self.checkpoints.save(self.step, self.state, self.metadata)
+            self._saved = self.step
+
+    def _train(self, batch: Tree) -> None:
+        with self.chrono.pause():
+            if self.step_fn.prepare(self.state, batch):
+                say("compiled the training step")
+        with jax.transfer_guard("disallow"):
+            self.state, metrics = self.step_fn(self.state, batch)
+        self.step += 1
+        self.evaluated = False
+        self._running.append((self.step, metrics))
+        self._settle(_AHEAD)
+
+    def _settle(self, ahead: int) -> None:
+        """Waits until at most `ahead` steps are under way, and looks at those that finished."""
+        while len(self._running) > ahead:
+            step, metrics = self._running.popleft()
+            seen = jax.device_get({"loss": metrics["loss"], "finite": metrics["finite"]})
+            self.chrono.finished_step()
+            self.progress.update(step, float(seen["loss"]), self.chrono.samples_per_second)
+            if not seen["finite"]:
+                self._nonfinite(step, metrics)
+            every = self.plan.log_every
+            if step in (1, self.plan.total) or (every and step % every == 0):
+                self._write_held()
+                self._held = step, metrics, self.chrono.lap()
+
+    def _write_held(self) -> None:
+        """Writes the line of the period before: its values have long been computed."""
+        if self._held is None:
+            return
+        step, metrics, perf = self._held
+        self._held = None
+        values = jax.device_get(metrics)
+        values.pop("finite")
+        lines = {f"train/{name}": value.item() for name, value in values.items()}
+        self.writer.write(step, {**lines, **perf})
+
+    def _flush(self) -> None:
+        """Finishes every step under way and puts its metrics on disk."""
+        self._settle(0)
+        self._write_held()
+        self.writer.flush()
+
+    def _nonfinite(self, step: int, metrics: Metrics) -> None:
+        values = jax.device_get(metrics)
+        terms = [
+            name.removeprefix("loss/")
+            for name, value in values.items()
+            if name.startswith("loss/") and not jax.numpy.isfinite(value)
+        ]
+        what = f"terms {', '.join(terms)}" if terms else "gradient"
+        if self.plan.skip_nonfinite:
+            say(f"step {step}: {what} not finite, update skipped ({values['skipped']} so far)")
+            return
+        self._write_held()
+        self.checkpoints.wait()
+        good = self.checkpoints.path(self._saved) if self._saved is not None else "none yet"
+        raise NonFiniteLoss(
+            f"loss not finite at step {step}: {what}; last good checkpoint: {good}; "
+            "lower optimizer.learning_rate, or set training.nonfinite='skip'"
+        )
+
+    def _preempt(self) -> None:
+        self._save()
+        self.checkpoints.wait()
+        raise Preempted(f"saved step {self.step}; run the same command again to go on")
+
+    def close(self) -> None:
+        self.progress.close()
+        self.writer.close()
