@@ -1,0 +1,1 @@
+"""Records to batches: tokenizing, masking, transforms, the input pipeline, device prefetch."""
