@@ -1,0 +1,1 @@
+"""Networks in Flax NNX, written tree-safe. The only folder that knows NNX; see `functional`."""

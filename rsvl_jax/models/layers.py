@@ -1,0 +1,97 @@
+"""Dense layers, layer norm, initialisers, activations: what every network here is made of."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rsvl_jax.errors import UserError
+
+Axes = Sequence[str | None]
+Init = Callable[[jax.Array, Sequence[int]], jax.Array]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI CLIP's
+}
+
+
+class Frozen(nnx.Variable):
+    """An array that is used and never optimised."""
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The function of that name, elementwise. Raises UserError for an unknown one."""
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation {name!r}: choose one of {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def normal(std: float = 0.02) -> Init:
+    """N(0, std^2), as FLAVA and BERT initialise every linear and embedding weight."""
+    return lambda key, shape: std * jax.random.normal(key, shape, jnp.float32)
+
+
+def uniform(bound: float) -> Init:
+    """U(-bound, bound)."""
+    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def zeros(key: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """All zeros; takes a key to look like its siblings."""
+    return jnp.zeros(shape, jnp.float32)
+
+
+def param(rngs: nnx.Rngs, init: Init, shape: Sequence[int], axes: Axes) -> nnx.Param:
+    """A trainable float32 array with one logical axis name (or None) a dimension."""
+    return nnx.Param(init(rngs.params(), tuple(shape)), axes=tuple(axes))
+
+
+def variables(module: nnx.Module) -> list[nnx.Variable]:
+    """All variables of a module, without their paths."""
+    leaves = jax.tree.leaves(module, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    return [leaf for leaf in leaves if isinstance(leaf, nnx.Variable)]
+
+
+class Linear(nnx.Module):
+    """x [..., din] -> x @ kernel + bias [..., dout], computed in `dtype`."""
+
+    def __init__(
+        self,
+        din: int,
+        dout: int,
+        rngs: nnx.Rngs,
+        *,
+        axes: Axes = ("embed", "mlp"),
+        bias: bool = True,
+        init: Init | None = None,
+        bias_init: Init = zeros,
+        dtype: Any = jnp.float32,
+    ):
+        self.dtype = jnp.dtype(dtype)
+        self.kernel = param(rngs, init or normal(), (din, dout), axes)
+        # A bias follows its output only where that is split, else it is too small to be worth it.
+        split = axes[-1] if axes[-1] != "embed" else None
+        self.bias = param(rngs, bias_init, (dout,), (split,)) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(self.dtype) @ self.kernel.astype(self.dtype)
+        return y if self.bias is None else y + self.bias.astype(self.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Normalises the last dimension in float32, whatever the dtype of x, and returns that dtype."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs, *, eps: float):
+        self.eps = eps
+        self.scale = param(rngs, lambda _, shape: jnp.ones(shape, jnp.float32), (width,), (None,))
+        self.bias = param(rngs, zeros, (width,), (None,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + self.eps)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)

@@ -1,0 +1,133 @@
+"""Vision transformer: patches, class token, mask token, positions, blocks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.models.layers import LayerNorm, Linear, param, zeros
+from rsvl_jax.models.positions import resize_table, sincos_2d
+from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig
+
+CHANNELS = 3
+
+# Sizes of the ViT family (arXiv:2010.11929 table 1, arXiv:2106.04560 table 2).
+PRESETS: dict[str, dict[str, int]] = {
+    "Ti": {"width": 192, "depth": 12, "heads": 3, "mlp_dim": 768},
+    "S": {"width": 384, "depth": 12, "heads": 6, "mlp_dim": 1536},
+    "B": {"width": 768, "depth": 12, "heads": 12, "mlp_dim": 3072},
+    "L": {"width": 1024, "depth": 24, "heads": 16, "mlp_dim": 4096},
+    "H": {"width": 1280, "depth": 32, "heads": 16, "mlp_dim": 5120},
+    "g": {"width": 1408, "depth": 40, "heads": 16, "mlp_dim": 6144},
+}
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Image size and patch size in pixels (square); positions "learned" or "sincos" (fixed)."""
+
+    image_size: int
+    patch_size: int
+    transformer: TransformerConfig
+    positions: str = "learned"
+    class_token: bool = True
+    mask_token: bool = True
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise UserError(
+                f"image size {self.image_size} is not divisible by patch size {self.patch_size}"
+            )
+        if self.positions not in ("learned", "sincos"):
+            raise UserError(f"unknown positions {self.positions!r}: choose 'learned' or 'sincos'")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along each side, (rows, columns)."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+
+def preset(name: str, image_size: int = 224, **changes: Any) -> VitConfig:
+    """The config of a name such as "B/16"; `changes` go to its TransformerConfig.
+
+    Raises UserError for an unknown size or a malformed name.
+    """
+    size, _, patch = name.partition("/")
+    if size not in PRESETS or not patch.isdigit():
+        raise UserError(f"unknown ViT {name!r}: write SIZE/PATCH, SIZE one of {sorted(PRESETS)}")
+    return VitConfig(image_size, int(patch), TransformerConfig(**{**PRESETS[size], **changes}))
+
+
+def patchify(images: jax.Array, patch_size: int) -> jax.Array:
+    """[B, H, W, C] -> [B, N, patch*patch*C]: patches row-major, each flattened as (h, w, c)."""
+    b, height, width, channels = images.shape
+    if height % patch_size or width % patch_size:
+        raise UserError(f"image {height}x{width} is not divisible by patch size {patch_size}")
+    rows, columns = height // patch_size, width // patch_size
+    x = images.reshape(b, rows, patch_size, columns, patch_size, channels)
+    return x.swapaxes(2, 3).reshape(b, rows * columns, -1)
+
+
+class Vit(nnx.Module):
+    """FLAVA's image encoder: patchify, mask token, class token, positions, pre-LN blocks, LN."""
+
+    def __init__(self, cfg: VitConfig, rngs: nnx.Rngs):
+        self.cfg = cfg
+        width, dtype = cfg.transformer.width, cfg.transformer.dtype
+        patch_dim = cfg.patch_size**2 * CHANNELS
+        self.patch_embed = Linear(patch_dim, width, rngs, axes=("patch", "embed"), dtype=dtype)
+        self.class_token = param(rngs, zeros, (width,), (None,)) if cfg.class_token else None
+        self.mask_token = param(rngs, zeros, (width,), (None,)) if cfg.mask_token else None
+        count = cfg.grid[0] * cfg.grid[1] + int(cfg.class_token)
+        learned = cfg.positions == "learned"
+        axes = ("positions", "embed")
+        self.positions = param(rngs, zeros, (count, width), axes) if learned else None
+        self.stack = Stack(cfg.transformer, rngs)
+        self.norm = LayerNorm(width, rngs, eps=cfg.transformer.ln_eps)
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        rng: jax.Array | None = None,
+    ) -> Encoded:
+        """images float [B, H, W, 3], normalised -> hidden and tokens [B, 1+N, D], class first.
+
+        mask bool [B, N]: True patches are replaced by the mask token (FLAVA).
+        keep int [B, Nk]: only these patches enter the blocks, in this order (MAE) -> [B, 1+Nk, D].
+        rng: key for dropout. Any H, W that the patch divides: positions are interpolated.
+        """
+        grid = (images.shape[1] // self.cfg.patch_size, images.shape[2] // self.cfg.patch_size)
+        class_position, position = self._positions(grid)
+        patches = patchify(images, self.cfg.patch_size)
+        if keep is not None:
+            # Gathered before the projection, which then runs on the visible patches alone.
+            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+            position = position[keep]
+        x = self.patch_embed(patches)
+        if mask is not None:
+            if self.mask_token is None:
+                raise UserError("a mask was given to a ViT built with mask_token=False")
+            x = jnp.where(mask[..., None], self.mask_token.astype(x.dtype), x)
+        x = x + position.astype(x.dtype)
+        if self.class_token is not None:
+            first = (self.class_token[...] + class_position).astype(x.dtype)
+            first = jnp.broadcast_to(first, (x.shape[0], 1, x.shape[-1]))
+            x = jnp.concatenate([first, x], axis=1)
+        hidden = self.stack(x, rng=rng)
+        return Encoded(hidden, self.norm(hidden))
+
+    def _positions(self, grid: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+        """Position of the class token [D] (zeros without one) and of the patches [N, D]."""
+        if self.positions is None:
+            width = self.cfg.transformer.width
+            return jnp.zeros(width), jnp.asarray(sincos_2d(grid, width))
+        table = self.positions[...]
+        first = int(self.cfg.class_token)
+        return table[0] * first, resize_table(table[first:], self.cfg.grid, grid)
