@@ -136,7 +136,7 @@ def spherical_harmonics(*, lon: jax.Array, lat: jax.Array, degree: int) -> jax.A
 
 
 def equal_earth(*, lon: jax.Array, lat: jax.Array) -> jax.Array:
-    """Equal Earth projection (Savric et al. 2018) over its half width, float32 [B, 2]: x in [-1, 1]."""
+    """Equal Earth projection (Savric et al. 2018), float32 [B, 2], scaled to x in [-1, 1]."""
     lon, lat = (jnp.radians(jnp.asarray(degrees, jnp.float32)) for degrees in (lon, lat))
     a1, a2, a3, a4 = EQUAL_EARTH
     theta = jnp.arcsin(math.sqrt(3) / 2 * jnp.sin(lat))
