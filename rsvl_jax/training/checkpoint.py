@@ -179,8 +179,13 @@ def _as_dict(state: TrainState) -> dict[str, Tree]:
 
 def _file_sizes(path: epath.Path) -> dict[str, int]:
     """Bytes of every file below `path`, by relative name."""
-    files = (file for file in path.glob("**/*") if file.name != _SIZES and not file.is_dir())
-    return {str(file.relative_to(path)): file.stat().length for file in files}
+    sizes: dict[str, int] = {}
+    for entry in path.iterdir():
+        if entry.is_dir():
+            sizes.update({f"{entry.name}/{k}": size for k, size in _file_sizes(entry).items()})
+        elif entry.name != _SIZES:
+            sizes[entry.name] = entry.stat().length
+    return sizes
 
 
 def checksum(tree: Tree) -> int:

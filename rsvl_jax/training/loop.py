@@ -116,7 +116,7 @@ def fit(
             evaluate=evaluate,
             checkpoints=checkpoints,
             metadata=metadata,
-            writer=MetricWriter(workdir, step),
+            writer=MetricWriter(workdir, step, config.metrics.get("tensorboard", True)),
             chrono=Chrono(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
             ),

@@ -28,7 +28,7 @@ class MetricWriter:
     step: where the run stands; TensorBoard hides earlier events after it.
     """
 
-    def __init__(self, workdir: str, step: int) -> None:
+    def __init__(self, workdir: str, step: int, tensorboard: bool = True) -> None:
         self._path = os.path.join(workdir, _FILE)
         self._file: int | None = None
         self._board: SummaryWriter | None = None
@@ -36,34 +36,37 @@ class MetricWriter:
             return
         with disk_errors(self._path):
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            self._board = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=step + 1)
+            if tensorboard:
+                folder = os.path.join(workdir, "tensorboard")
+                self._board = SummaryWriter(folder, purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, Value]) -> None:
         """Appends one line, in one system call. Values that are not finite become null."""
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         with disk_errors(self._path):
             line = (format_line(step, values) + "\n").encode()
             if os.write(self._file, line) < len(line):
                 raise OSError("No space left on device")
         for name, value in values.items():
-            if value is not None:
+            if self._board is not None and value is not None:
                 self._board.add_scalar(name, value, step)
 
     def flush(self) -> None:
         """Returns when all lines are on disk, as a checkpoint of this step needs."""
-        if self._file is None or self._board is None:
-            return
-        with disk_errors(self._path):
-            os.fsync(self._file)
+        if self._file is not None:
+            with disk_errors(self._path):
+                os.fsync(self._file)
+        if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             os.close(self._file)
-            self._board.close()
             self._file = None
+        if self._board is not None:
+            self._board.close()
 
 
 def format_line(step: int, values: Mapping[str, Value]) -> str:

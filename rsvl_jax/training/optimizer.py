@@ -13,10 +13,8 @@ from rsvl_jax.training.schedules import Lengths, Schedule, learning_rate, resolv
 
 Tree = Any
 
-# Learned tokens and positions by their leaf or module name: they act as biases of the input.
-_NO_DECAY = re.compile(
-    r"(^|/)((class|cls|mask|sep|pad|fusion)_token|pos(itions?)?(_embed\w*)?)(/|$)"
-)
+# By leaf name: biases of any rank, and learned tokens and positions, which are biases of the input.
+_NO_DECAY = re.compile(r"(^|[/_])(bias|(class|cls|mask)_token|pos(ition)?s?(_embed\w*)?)$")
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,9 @@ def decay_mask(axes: Tree) -> Tree:
     """True where weight decay applies: matrices and higher, but not learned tokens and positions.
 
     axes: tree of tuples of logical axis names. The rank of a parameter is counted without the
-    "layers" axis, so a stacked bias [layers, D] is still a bias. Left out are therefore biases,
-    norms, logit scales and every other vector or scalar (by rank), and class and mask tokens and
-    position embeddings (by name), as in BEiT and big_vision.
+    "layers" axis, so a stacked norm [layers, D] is still a vector. Left out are norms, logit scales
+    and every other vector or scalar (by rank), and biases, class and mask tokens and position
+    embeddings (by name), as in BEiT.
     """
 
     def decays(path: Any, names: tuple[str | None, ...]) -> bool:
