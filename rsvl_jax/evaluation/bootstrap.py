@@ -36,6 +36,10 @@ class Blocks:
         draws = np.random.default_rng(seed).multinomial(len(ids), chances, size=replicates)
         return cls(member=member.reshape(-1), draws=draws.astype(np.float64))
 
+    def take(self, rows: np.ndarray) -> "Blocks":
+        """The same draws for a subset of the examples."""
+        return Blocks(member=self.member[rows], draws=self.draws)
+
     def replicates(self, examples: np.ndarray, statistic: Statistic) -> np.ndarray:
         """The statistic of each draw, float64 [replicates].
 

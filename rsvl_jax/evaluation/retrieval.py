@@ -49,14 +49,23 @@ def identical(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
     return left[:, None] == right[None, :]
 
 
-def recall(found: np.ndarray, k: int) -> float:
-    """Share of queries whose best relevant item is among the first k, in [0, 1]."""
-    return float(np.mean(np.asarray(found) <= k))
+def tallies(found: np.ndarray, ks: Sequence[int] = KS) -> np.ndarray:
+    """Per-query counts, float64 [Q, K+1]: hit among the first k for each k, then one.
+
+    Sums of rows are all that the recalls below need, so a bootstrap can resample them.
+    """
+    hits = np.asarray(found)[:, None] <= np.asarray(ks)
+    return np.concatenate([hits, np.ones((len(hits), 1))], axis=1)
 
 
-def mean_recall(found: np.ndarray, ks: Sequence[int] = KS) -> float:
-    """Mean of recall@k over ks in one direction, in [0, 1] (SkyScript)."""
-    return float(np.mean([recall(found, k) for k in ks]))
+def recalls(totals: np.ndarray) -> np.ndarray:
+    """recall@k in [0, 1] for each k: summed tallies [..., K+1] -> [..., K]."""
+    return totals[..., :-1] / np.maximum(totals[..., -1:], 1)
+
+
+def mean_recall(totals: np.ndarray) -> np.ndarray:
+    """Mean of recall@k over k in one direction (SkyScript): [..., K+1] -> [...]."""
+    return recalls(totals).mean(axis=-1)
 
 
 def chance(relevant: np.ndarray, k: int) -> float:
