@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _SIZES = "sizes.json"
 _DISK_WORDS = (
-    "No space left",
+    "No space left on device",
     "Read-only file system",
     "Permission denied",
     "Not a directory",
