@@ -1,0 +1,228 @@
+"""Which pass feeds which loss of FLAVARS (facebookresearch/multimodal flava/model.py unless said).
+
+    clean image, clean text    -> image_text, image_location, text_location; itm by hard negatives
+    masked image               -> mim
+    masked text                -> mlm
+    masked image + masked text -> fusion -> mmm_image, mmm_text, itm
+
+`mim` and `mlm` run on the streams "image" and "text" where the batch has them, else on the pairs.
+Pairs whose text was swapped count for `itm`, not for the other multimodal terms and not as rows of
+a contrast with text (if no pair matches, all count); their texts remain distractors.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flavars_jax.model import ContrastHead, FlavarsModel, Sample, Views, interleave, named_key
+from rsvl_jax.losses import contrastive, masked, matching
+from rsvl_jax.models.transformer import Encoded
+from rsvl_jax.models.vit import patchify
+from rsvl_jax.objectives import contrast, mae
+from rsvl_jax.training.objective import Term
+
+Batch = dict[str, Sample]
+Head = Callable[[jax.Array], jax.Array]
+Rows = jax.Array | None  # weights of the rows, float [B]; None: all count
+NO_VIEWS = Views(None, None)
+
+
+def compute(model: FlavarsModel, batch: Batch, rng: jax.Array) -> dict[str, Term]:
+    """name -> (sum, count) of every term that is on. rng: key for dropout and hard negatives."""
+    on = model.settings.on
+    image, text = _encode_pairs(model, batch, rng) if "paired" in batch else (NO_VIEWS, NO_VIEWS)
+    found: dict[str, Term] = {}
+    if "mim" in on:
+        found["mim"] = _mim(model, batch, image, rng)
+    if "mlm" in on:
+        found["mlm"] = _mlm(model, batch, text, rng)
+    if "paired" in batch:
+        found |= _fused_terms(model, batch["paired"], image.masked, text.masked, rng)
+        found |= _contrasts(model, batch["paired"], image.clean, text.clean, rng)
+    if model.settings.hard_itm:
+        found["itm"] = _hard_matching(model, batch["paired"], image.clean, text.clean, rng)
+    return found
+
+
+def _encode_pairs(model: FlavarsModel, batch: Batch, rng: jax.Array) -> tuple[Views, Views]:
+    s, pairs = model.settings, batch["paired"]
+    masked_image = s.fuses_masked or ("mim" in s.on and "image" not in batch)
+    masked_text = s.fuses_masked or ("mlm" in s.on and "text" not in batch)
+    return (
+        model.encode_images(
+            pairs, clean=s.sees_clean_images, masked=masked_image, rng=named_key(rng, "image")
+        ),
+        model.encode_texts(
+            pairs, clean=s.sees_clean_texts, masked=masked_text, rng=named_key(rng, "text")
+        ),
+    )
+
+
+def _mim(model: FlavarsModel, batch: Batch, pairs: Views, rng: jax.Array) -> Term:
+    """Masked image modelling from the image alone."""
+    sample, encoded = batch["image" if "image" in batch else "paired"], pairs.masked
+    if "image" in batch:
+        key = named_key(rng, "image stream")
+        encoded = model.encode_images(sample, clean=False, masked=True, rng=key).masked
+    if not model.settings.mae:
+        return _codes_term(model, model.mim_head, encoded.tokens[:, 1:], sample)
+    keep = sample["mae_keep"]
+    predictions = model.decoder(encoded.tokens, keep, rng=named_key(rng, "decoder"))
+    positions = mae.removed(keep, model.settings.patches)
+    return _pixels_term(model, masked.gather(predictions, positions), positions, sample)
+
+
+def _mlm(model: FlavarsModel, batch: Batch, pairs: Views, rng: jax.Array) -> Term:
+    """Masked language modelling from the text alone."""
+    sample, encoded = batch["text" if "text" in batch else "paired"], pairs.masked
+    if "text" in batch:
+        key = named_key(rng, "text stream")
+        encoded = model.encode_texts(sample, clean=False, masked=True, rng=key).masked
+    return _words_term(model.mlm_head, encoded.tokens, sample)
+
+
+def _fused_terms(
+    model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
+) -> dict[str, Term]:
+    """What the fusion of masked image and masked text predicts: patches, words, the match."""
+    s, found = model.settings, {}
+    if not s.fuses_masked:
+        return {}
+    fused = model.fuse_masked(image, text, pairs, named_key(rng, "fusion"))
+    rows = matching.matching_rows(pairs["itm_label"])
+    # [CLS_M, CLS_I, patches, text]
+    patches, words = fused[:, 2 : 2 + s.patches], fused[:, 2 + s.patches :]
+    if "mmm_image" in s.on and s.mae:
+        positions = mae.removed(pairs["mae_keep"], s.patches)
+        predictions = model.mmm_image_head(masked.gather(patches, positions))
+        found["mmm_image"] = _pixels_term(model, predictions, positions, pairs, rows)
+    elif "mmm_image" in s.on:
+        found["mmm_image"] = _codes_term(model, model.mmm_image_head, patches, pairs, rows)
+    if "mmm_text" in s.on:
+        found["mmm_text"] = _words_term(model.mmm_text_head, words, pairs, rows)
+    if "itm" in s.on and not s.hard_itm:
+        logits = model.itm_head(fused[:, 0])
+        found["itm"] = matching.matching(logits=logits, labels=pairs["itm_label"])
+    return found
+
+
+def _codes_term(
+    model: FlavarsModel, head: Head, tokens: jax.Array, sample: Sample, rows: Rows = None
+) -> Term:
+    """Visual words of the masked patches; tokens [B, N, D]."""
+    positions, weights = sample["mim_positions"], sample["mim_weights"]
+    labels = masked.gather(model.tokenizer(sample["image"]), positions)
+    return masked.cross_entropy(
+        logits=head(masked.gather(tokens, positions)),
+        labels=labels,
+        weights=weights if rows is None else weights * rows[:, None],
+    )
+
+
+def _words_term(head: Head, tokens: jax.Array, sample: Sample, rows: Rows = None) -> Term:
+    """Masked words; tokens [B, T, D]."""
+    weights = sample["mlm_weights"]
+    return masked.cross_entropy(
+        logits=head(masked.gather(tokens, sample["mlm_positions"])),
+        labels=sample["mlm_labels"],
+        weights=weights if rows is None else weights * rows[:, None],
+    )
+
+
+def _pixels_term(
+    model: FlavarsModel,
+    predictions: jax.Array,
+    positions: jax.Array,
+    sample: Sample,
+    rows: Rows = None,
+) -> Term:
+    """Pixels of the removed patches; predictions [B, K, P] at positions [B, K]."""
+    return mae.term(
+        predictions=predictions,
+        patches=patchify(model.normalize(sample["image"]), model.settings.image.patch_size),
+        positions=positions,
+        normalize=model.settings.norm_pixels,
+        row_weights=rows,
+    )
+
+
+def _contrasts(
+    model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
+) -> dict[str, Term]:
+    """The global contrasts between class tokens of the whole inputs, and places."""
+    on, found = model.settings.on, {}
+    rows = matching.matching_rows(pairs["itm_label"])
+    positives = None
+    if model.settings.identical_captions:
+        positives = contrast.caption_positives(
+            text_ids=pairs["text_id"], matches=pairs["itm_label"]
+        )
+    if model.location is not None:
+        key = named_key(rng, "location")
+        place = model.location(lon=pairs["lon"], lat=pairs["lat"], rng=key)
+    if "image_text" in on:
+        head = model.image_text
+        a, b = head.image(image.tokens[:, 0]), head.text(text.tokens[:, 0])
+        found["image_text"] = _contrast(head, a, b, positives, rows)
+    if "image_location" in on:
+        head = model.image_location
+        # A swapped text does not part an image from its place: all rows count.
+        found["image_location"] = _contrast(head, head.image(image.tokens[:, 0]), place)
+    if "text_location" in on:
+        head = model.text_location
+        words = head.text(text.tokens[:, 0])
+        by_text = None if positives is None else positives.T
+        found["text_location"] = _contrast(head, words, place, by_text, rows)
+    return found
+
+
+def _contrast(
+    head: ContrastHead,
+    a: jax.Array,
+    b: jax.Array,
+    positives: jax.Array | None = None,
+    rows: Rows = None,
+) -> Term:
+    bias = None if head.bias is None else head.bias[...]
+    return contrast.term(
+        a=a, b=b, scale=head.scale(), bias=bias, positives=positives, row_weights=rows
+    )
+
+
+def _hard_matching(
+    model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
+) -> Term:
+    """Matching of the B pairs against B negatives drawn by similarity, on the whole inputs.
+
+    ALBEF (arXiv:2107.07651) draws a text for every image and an image for every text, 2B; the
+    open_clip FLAVA fork (gmittal/open_clip flava-dev) and this a text for half of the images and
+    an image for half of the texts. A drawn text is never one with the same words.
+    """
+    head = model.image_text
+    a, b = head.image(image.tokens[:, 0]), head.text(text.tokens[:, 0])
+    similarity = jnp.exp(head.scale()) * contrastive.similarity(a=a, b=b)
+    same = contrastive.identical(pairs["text_id"])
+    text_key, image_key = jax.random.split(rng)
+    drawn_text, text_weight = matching.hard_negatives(
+        similarity=similarity, excluded=same, rng=text_key
+    )
+    drawn_image, image_weight = matching.hard_negatives(
+        similarity=similarity.T, excluded=same, rng=image_key
+    )
+    own = jnp.arange(same.shape[0])
+    swaps_text = own % 2 == 0
+    images, texts = jnp.where(swaps_text, own, drawn_image), jnp.where(swaps_text, drawn_text, own)
+    tokens = model.fusion(
+        interleave([image.hidden, image.hidden[images]]),
+        interleave([text.hidden, text.hidden[texts]]),
+        interleave([pairs["text_mask"], pairs["text_mask"][texts]]),
+        rng=named_key(rng, "fusion of negatives"),
+    ).tokens
+    labels = pairs["itm_label"]
+    weights = jnp.where(swaps_text, text_weight, image_weight)
+    return matching.matching(
+        logits=model.itm_head(tokens[:, 0]),
+        labels=interleave([labels, jnp.zeros_like(labels)]),
+        weights=interleave([jnp.ones_like(weights), weights]),
+    )

@@ -1,0 +1,1 @@
+"""Loss terms that the methods share: image-text contrast, masked autoencoding, weights."""
