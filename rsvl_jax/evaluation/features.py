@@ -79,7 +79,7 @@ def extract(
     if not len(images):
         raise UserError("no images to encode: the split is empty")
     shards = batch_shards(mesh)
-    batch_size = -(-min(batch_size, len(images)) // shards) * shards
+    batch_size = -(-batch_size // shards) * shards
     starts = range(0, len(images), batch_size)
     kept: dict[str, list[np.ndarray]] = {}
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,0 +1,254 @@
+"""The suite of the embedded data, on synthetic tiles whose right scores are known."""
+
+from functools import partial
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import card as cards
+from rsvl_jax.evaluation import earth_tiles, tiles
+from rsvl_jax.evaluation.card import Provenance
+from rsvl_jax.evaluation.features import Encoders
+from rsvl_jax.parallel.mesh import make_mesh
+
+SIZE, PATCH = 16, 4
+NAMES = ["water", "forest", "desert", "ice", "city"]
+COLOURS = np.array([[10, 20, 120], [20, 90, 30], [200, 170, 110], [240, 240, 250], [90, 80, 85]])
+MANIFEST = {
+    "name": "synthetic",
+    "version": "1.0.0",
+    "fingerprint": "f00d",
+    "classes": ["water", ["forest", "trees"], "desert", "ice", "city"],
+    "prompts": ["a satellite image of {c}", "{c} from above"],
+}
+
+
+def png(pixels):
+    return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
+
+
+def records(n, seed):
+    """Tiles of one main class each, with a strip of another; captions tell the main class."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(n):
+        main, other = rng.choice(5, 2, replace=False)
+        mask = np.full((SIZE, SIZE), main, np.uint8)
+        ambiguous = i % 10 == 9
+        mask[: 8 if ambiguous else rng.choice([0, 4, 5])] = other
+        noise = rng.normal(0, 12, (SIZE, SIZE, 3))
+        image = np.clip(COLOURS[mask] + noise, 0, 255).astype(np.uint8)
+        mask[-1, -1] = 255
+        shares = np.bincount(mask[mask != 255], minlength=17) / (mask != 255).sum()
+        found.append(
+            {
+                "id": f"{seed}-{i}",
+                "image": png(image),
+                "mask": png(mask),
+                "captions": [f"a tile of {NAMES[main]}", "another caption"],
+                "lon": float(rng.uniform(-180, 180)),
+                "lat": float(rng.uniform(-70, 70)),
+                "landcover": shares.astype(np.float32),
+                "dominant": int(shares.argmax()),
+                "label": -1 if ambiguous else int(main),
+                "block": i % 6,
+            }
+        )
+    return found
+
+
+@partial(jax.jit, static_argnames="blind")
+def encode_images(images, blind=False):
+    x = images.astype(jnp.float32).reshape(-1, SIZE // PATCH, PATCH, SIZE // PATCH, PATCH, 3)
+    patches = x.mean(axis=(2, 4)).reshape(len(images), -1, 3) / 255
+    mean = patches.mean(axis=1)
+    if blind:
+        patches, mean = jnp.ones_like(patches), jnp.ones_like(mean)
+    # The class whose colour is nearest, softly: a space that texts can share.
+    distance = ((patches[:, :, None] - COLOURS / 255) ** 2).sum(axis=-1)
+    space = jax.nn.softmax(-200 * distance, axis=-1).mean(axis=1)
+    return {"cls": mean, "mean": mean, "patches": patches, "text_space": space}
+
+
+def encode_texts(texts):
+    synonyms = {"trees": "forest"}
+    rows = [[float(n in t.replace("trees", synonyms["trees"])) for n in NAMES] for t in texts]
+    return jnp.array(rows)
+
+
+SEEING = Encoders(encode_images, texts=encode_texts, protocol={"resize": "none"})
+BLIND = Encoders(partial(encode_images, blind=True), texts=encode_texts)
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return records(150, seed=1), records(60, seed=2)
+
+
+def run(sources, encoders=SEEING, untrained=None, **changes):
+    train, test = sources
+    options = {"batch_size": 32, "mesh": make_mesh(), "seed": 0, **changes}
+    manifest = options.pop("manifest", MANIFEST)
+    return earth_tiles.evaluate(encoders, untrained, train, test, manifest, **options)
+
+
+@pytest.fixture(scope="module")
+def scored(sources):
+    provenance = Provenance(weights="beef", step=7, revision="abc")
+    found = run(sources, untrained=BLIND, provenance=provenance)
+    return {card.key: card for card in found}
+
+
+def test_every_task_is_scored_with_its_protocol(scored, tmp_path):
+    tasks = {key.rsplit("/", 1)[0] for key in scored}
+    knn = {f"knn/{vote}/{pool}" for vote in ("l2_k5", "cosine_k20") for pool in ("mean", "cls")}
+    pairs = [("text", "image"), ("location", "image")]
+    directions = {f"retrieval/image_to_{a}" for a, _ in pairs}
+    directions |= {f"retrieval/{a}_to_image" for a, _ in pairs}
+    directions |= {f"retrieval/image_{a}" for a, _ in pairs}
+    assert tasks == knn | directions | {"zeroshot", "zeroshot_pure", "segmentation/linear"}
+    for card in scored.values():
+        assert card.dataset == "synthetic 1.0.0"
+        assert (card.dataset_fingerprint, card.split, len(card.split_fingerprint)) == (
+            "f00d",
+            "test",
+            12,
+        )
+        assert card.provenance == Provenance("beef", 7, "abc")
+        assert card.protocol["resize"] == "none"
+    path = str(tmp_path / "scores.json")
+    cards.write(path, list(scored.values()))
+    assert [card.key for card in cards.read(path)] == list(scored)
+
+
+def test_a_seeing_encoder_scores_and_a_blind_one_does_not(scored):
+    for task in ("knn/l2_k5/mean", "zeroshot", "zeroshot_pure"):
+        card = scored[f"{task}/balanced_accuracy"]
+        assert card.value > 85
+        assert card.chance == 20
+        assert card.reference("untrained encoder").value <= 30
+        assert card.reference("untrained encoder").difference[0] > 30
+        assert card.interval[0] <= card.value <= card.interval[1]
+        assert set(card.per_class) <= set(NAMES)
+    assert scored["knn/l2_k5/mean/accuracy"].n == 54
+    assert scored["zeroshot_pure/accuracy"].n < 54
+
+
+def test_land_cover_stands_beside_colours_place_and_majority(scored):
+    names = {reference.name for reference in scored["knn/l2_k5/mean/accuracy"].references}
+    assert names == {
+        "majority class",
+        "colour statistics",
+        "colour statistics + |latitude|",
+        "longitude/latitude alone",
+        "untrained encoder",
+    }
+    card = scored["knn/l2_k5/mean/accuracy"]
+    assert card.reference("colour statistics").value > 80
+    # Places were drawn at random: they must not help.
+    assert card.reference("longitude/latitude alone").value < 45
+    assert scored["zeroshot/accuracy"].reference("colour statistics (kNN on labels)").value > 80
+
+
+def test_identical_captions_count_in_retrieval(scored, sources):
+    captions = [record["captions"][0] for record in sources[1]]
+    shares = [captions.count(caption) / 60 for caption in captions]
+    card = scored["retrieval/image_to_text/recall@1"]
+    assert card.chance == pytest.approx(100 * np.mean(shares))
+    assert card.value > 80
+    assert card.protocol["distinct_captions"] == 5
+    assert scored["retrieval/image_to_text/median_rank"].value == 1
+    mean = [scored[f"retrieval/{d}/mean_recall"].value for d in ("image_to_text", "text_to_image")]
+    assert scored["retrieval/image_text/mean_recall"].value == pytest.approx(np.mean(mean))
+
+
+def test_segmentation_beats_the_majority_and_a_blind_encoder(scored):
+    card = scored["segmentation/linear/mean_iou"]
+    assert card.value > 70
+    assert card.reference("raw pixels, linear").value > 60
+    assert card.reference("majority class").value < 20
+    assert card.reference("untrained encoder").value < 20
+    assert set(card.per_class) == set(earth_tiles.IGBP[:5])
+    assert card.n == 60
+
+
+def test_what_the_objective_lacks_is_said_and_not_scored(scored, sources):
+    missing = scored["retrieval/image_to_location/recall@10"]
+    assert missing.value is None
+    assert missing.note == "not applicable: the objective trains no location encoder"
+
+    def pixels_only(images):
+        return {k: v for k, v in encode_images(images).items() if k != "text_space"}
+
+    found = {card.key: card for card in run(sources, Encoders(pixels_only), quick=True)}
+    assert found["zeroshot/accuracy"].note == "not applicable: the objective trains no text encoder"
+    assert found["retrieval/image_text/mean_recall"].value is None
+    assert found["knn/l2_k5/mean/accuracy"].value > 80
+
+
+def test_quick_is_a_cheap_subset(scored, sources, monkeypatch):
+    monkeypatch.setattr(earth_tiles, "QUICK_TRAIN_TILES", 100)
+    monkeypatch.setattr(earth_tiles, "QUICK_TEST_TILES", 30)
+    found = {card.key: card for card in run(sources, untrained=BLIND, quick=True)}
+    assert set(found) < set(scored)
+    assert {key.split("/")[0] for key in found} == {
+        "knn",
+        "zeroshot",
+        "zeroshot_pure",
+        "retrieval",
+    }
+    assert found["retrieval/image_to_text/recall@1"].n == 30
+    assert all(card.interval is None and not card.references for card in found.values())
+    assert (
+        found["zeroshot/accuracy"].split_fingerprint
+        != scored["zeroshot/accuracy"].split_fingerprint
+    )
+
+
+def test_one_device_gives_the_same_scores(scored, sources):
+    again = run(sources, untrained=BLIND, mesh=make_mesh(devices=jax.devices()[:1]))
+    for card in again:
+        if card.value is not None:
+            assert card.value == pytest.approx(scored[card.key].value, abs=1e-4), card.key
+            assert card.interval == pytest.approx(scored[card.key].interval, abs=1e-4)
+
+
+def test_places_are_retrieved_by_their_own_embedding(sources):
+    def images_know_their_place(images):
+        # Test images are told apart by their pixels; the table below knows where each one is.
+        return {**encode_images(images), "location_space": images.reshape(len(images), -1)[:, :90]}
+
+    test = tiles.read(sources[1], range(60))
+    table = dict(
+        zip(test.lon.astype(np.float32).tolist(), test.images.reshape(60, -1), strict=True)
+    )
+
+    def locations(*, lon, lat):
+        return jnp.array([table[float(x)][:90] for x in lon])
+
+    knowing = Encoders(images_know_their_place, locations=locations)
+    found = {card.key: card for card in run(sources, knowing, quick=True)}
+    assert found["retrieval/image_to_location/recall@1"].value == 100
+    assert found["retrieval/image_to_location/recall@10"].chance == pytest.approx(1000 / 60)
+    assert found["retrieval/location_to_image/recall@1"].value == 100
+
+
+def test_bad_input_is_named(sources):
+    train, test = sources
+    broken = [{**test[0], "image": b"not an image"}]
+    with pytest.raises(UserError, match="record '2-0': its image cannot be decoded"):
+        run((train, broken))
+    with pytest.raises(UserError, match="the split is empty"):
+        run((train, []))
+    with pytest.raises(UserError, match="manifest has no 'prompts'"):
+        run(sources, manifest={**MANIFEST, "prompts": []})
+
+
+def test_split_fingerprint_follows_the_ids(sources):
+    whole = tiles.read(sources[1], range(60))
+    assert whole.fingerprint() == tiles.read(sources[1], range(60)).fingerprint()
+    assert whole.fingerprint() != whole.take(np.arange(59)).fingerprint()
