@@ -3,7 +3,7 @@
 import functools
 import io
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import sentencepiece
@@ -49,11 +49,21 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
         """`[CLS] pieces [SEP] [PAD]...`, cut to `length`: (ids int32 [T], mask bool [T])."""
-        pieces = self._processor.encode(text)[: length - 2]
+        pieces = self._pieces(text)[: length - 2]
         ids = np.full(length, PAD, np.int32)
         end = len(pieces) + 1
         ids[0], ids[1:end], ids[end] = CLS, pieces, SEP
         return ids, np.arange(length) <= end
+
+    @functools.cached_property
+    def _pieces(self) -> Callable[[str], np.ndarray]:
+        """Pieces of a text int32 [any]; captions come back every epoch, so the last are kept."""
+
+        @functools.lru_cache(maxsize=2**16)
+        def pieces(text: str) -> np.ndarray:
+            return np.array(self._processor.encode(text), np.int32)
+
+        return pieces
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without special tokens (a masked token reads as [MASK])."""
@@ -121,7 +131,10 @@ def _train(corpus: list[str], model: io.BytesIO, vocab_size: int) -> None:
         character_coverage=1.0,
         normalization_rule_name="nmt_nfkc_cf",
         minloglevel=2,
-        **{f"{name}_id": i for name, i in zip(("pad", "unk", "bos", "eos"), range(4), strict=True)},
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=CLS,
+        eos_id=SEP,
         pad_piece="[PAD]",
         unk_piece="[UNK]",
         bos_piece="[CLS]",

@@ -1,0 +1,207 @@
+"""A record becomes the sample of a stream: image, text and location, with only what is asked for.
+
+The same transform serves paired, image-only and text-only streams: a part left out adds no key.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from rsvl_jax.data import masking
+from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.transforms import (
+    Augmentation,
+    CorruptImage,
+    check_location,
+    decode,
+    jitter_location,
+)
+from rsvl_jax.errors import UserError
+
+Record = dict[str, Any]
+Sample = dict[str, Any]
+
+_SWAP_TRIES = 8
+
+
+class Source(Protocol):
+    """Random access to records; pickles, so that worker processes open their own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """`image`, and with a `mask_count` also `mim_mask`, `mim_positions` and `mim_weights`.
+
+    mask_count: patches to hide, of a grid of size / patch; 0 for none. masking: "block" (BEiT) or
+    "random". visible: adds `mae_keep`, the indices of the patches that a MAE encoder sees.
+    """
+
+    augmentation: Augmentation
+    patch: int = 16
+    mask_count: int = 0
+    masking: str = "block"
+    visible: bool = False
+
+    def __post_init__(self) -> None:
+        if self.augmentation.size % self.patch:
+            raise UserError(
+                f"image size {self.augmentation.size} is not divisible by patch size {self.patch}"
+            )
+        if self.masking not in ("block", "random"):
+            raise UserError(f"masking {self.masking!r} is unknown; use 'block' or 'random'")
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+        try:
+            image, _ = self.augmentation(rng, decode(record["image"]))
+        except CorruptImage as error:
+            raise CorruptImage(f"record {record.get('id', '?')!r}: {error}") from error
+        return {"image": image, **(self._mask(rng) if self.mask_count else {})}
+
+    def _mask(self, rng: np.random.Generator) -> Sample:
+        side = self.augmentation.size // self.patch
+        draw = masking.block_mask if self.masking == "block" else masking.random_mask
+        mask = draw(rng, (side, side), self.mask_count)
+        sample = {
+            "mim_mask": mask,
+            "mim_positions": np.flatnonzero(mask).astype(np.int32),
+            "mim_weights": np.ones(self.mask_count, np.float32),
+        }
+        if self.visible:
+            sample["mae_keep"] = np.flatnonzero(~mask).astype(np.int32)
+        return sample
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """`text`, `text_mask`, `text_id`; with a `mask_count` the masked text; with swaps `itm_label`.
+
+    length: tokens T. mask_count: the fixed K of masked tokens, 0 for none. swap_probability: how
+    often the text is replaced, before masking, by a caption of another record of `others` that
+    is none of the record's own; None: no matching label.
+    """
+
+    tokenizer: SentencePieceTokenizer = field(repr=False)
+    length: int
+    mask_count: int = 0
+    mask_probability: float = 0.15
+    swap_probability: float | None = None
+    others: Source | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.length < 3:
+            raise UserError(f"text length {self.length} is too short; use at least 3 tokens")
+        if self.swap_probability and self.others is None:
+            raise UserError("swapped texts need `others`, the source to draw them from")
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+        captions = record["captions"]
+        caption = captions[int(rng.random() * len(captions))]
+        sample: Sample = {}
+        if self.swap_probability is not None:
+            caption, swapped = self._swap(caption, captions, rng)
+            sample["itm_label"] = np.int32(not swapped)
+        ids, mask = self.tokenizer.encode(caption, self.length)
+        sample |= {"text": ids, "text_mask": mask, "text_id": caption_id(caption)}
+        if self.mask_count:
+            sample |= self._mask(rng, ids, mask)
+        return sample
+
+    def _swap(self, caption: str, own: Sequence[str], rng: np.random.Generator) -> tuple[str, bool]:
+        if rng.random() >= (self.swap_probability or 0):
+            return caption, False
+        assert self.others is not None  # checked on creation
+        for _ in range(_SWAP_TRIES):
+            record = self.others[int(rng.integers(len(self.others)))]
+            other = record["captions"][int(rng.random() * len(record["captions"]))]
+            if other not in own:
+                return other, True
+        return caption, False
+
+    def _mask(self, rng: np.random.Generator, ids: np.ndarray, mask: np.ndarray) -> Sample:
+        masked, positions, labels, weights = masking.mask_tokens(
+            rng,
+            ids,
+            mask,
+            self.tokenizer.word_ids(ids),
+            self.tokenizer,
+            probability=self.mask_probability,
+            max_masked=self.mask_count,
+        )
+        return {
+            "text_masked": masked,
+            "mlm_positions": positions,
+            "mlm_labels": labels,
+            "mlm_weights": weights,
+        }
+
+
+@dataclass(frozen=True)
+class LocationPart:
+    """`lon`, `lat` in degrees, jittered by up to `jitter` degrees (see `jitter_location`)."""
+
+    jitter: float = 0.0
+    symmetric: bool = True
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+        lon, lat = float(record["lon"]), float(record["lat"])
+        try:
+            check_location(lon=lon, lat=lat)
+        except UserError as error:
+            raise UserError(f"record {record.get('id', '?')!r}: {error}") from error
+        if self.jitter:
+            lon, lat = jitter_location(
+                rng, lon=lon, lat=lat, degrees=self.jitter, symmetric=self.symmetric
+            )
+        return {"lon": np.float32(lon), "lat": np.float32(lat)}
+
+
+@dataclass(frozen=True)
+class SampleTransform:
+    """Record and generator to sample. `copied`: numeric fields of the record to pass on as is.
+
+    Crops do not move lon and lat: they stay the centre of the whole tile.
+    """
+
+    image: ImagePart | None = None
+    text: TextPart | None = None
+    location: LocationPart | None = None
+    copied: tuple[str, ...] = ()
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+        """Keys and shapes as the parts say; images are uint8, normalised later on the device."""
+        sample: Sample = {}
+        for part in (self.image, self.text, self.location):
+            if part is not None:
+                sample |= part(record, rng)
+        return sample | {name: _narrow(record[name]) for name in self.copied}
+
+    def for_evaluation(self) -> "SampleTransform":
+        """The same keys without augmentation, swaps and jitter; masks are still drawn."""
+        image, text, location = self.image, self.text, self.location
+        if image is not None:
+            plain = Augmentation(
+                image.augmentation.size, interpolation=image.augmentation.interpolation
+            )
+            image = replace(image, augmentation=plain)
+        if text is not None and text.swap_probability is not None:
+            text = replace(text, swap_probability=0.0)
+        if location is not None:
+            location = replace(location, jitter=0.0)
+        return replace(self, image=image, text=text, location=location)
+
+
+def caption_id(caption: str) -> np.int32:
+    """A stable hash: identical captions, in any process and run, have identical ids."""
+    return np.uint32(zlib.crc32(caption.encode())).view(np.int32)
+
+
+def _narrow(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
