@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.evaluation import knn, tiles
+from rsvl_jax.evaluation import knn, references, tiles
 from rsvl_jax.evaluation.bootstrap import Blocks
 from rsvl_jax.evaluation.card import Card, Provenance
 from rsvl_jax.evaluation.features import Encoders, extract
@@ -101,7 +101,7 @@ def evaluate(
         pixel_classes=IGBP,
         blocks=None if quick else Blocks.draw(test.blocks, seed=seed),
         card=_blank_card(manifest, test, split, seed, provenance or Provenance()),
-        references=not quick,
+        reference_features=None if quick else references.features(train, test),
         batch_size=batch_size,
         mesh=mesh,
     )

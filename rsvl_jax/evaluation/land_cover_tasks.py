@@ -30,7 +30,7 @@ def knn_cards(
     """Land cover of labelled test tiles by k nearest labelled training tiles."""
     found = []
     for name, protocol in protocols.items():
-        baselines = _baselines(setting, protocol) if setting.references else {}
+        baselines = _baselines(setting, protocol) if setting.reference_features else {}
         for pooling in poolings:
             others = dict(baselines)
             if untrained is not None:
@@ -74,12 +74,8 @@ def _baselines(setting: Setting, protocol: knn.Knn) -> dict[str, np.ndarray]:
     train, test = setting.train, setting.test
     labels = train.labels[train.labels >= 0]
     found = {MAJORITY: references.majority(labels, len(test), len(setting.classes))}
-    ours = references.features(train.images, lon=train.lon, lat=train.lat)
-    theirs = references.features(test.images, lon=test.lon, lat=test.lat)
-    for name, (features, standardise) in ours.items():
-        pair = features, theirs[name][0]
-        pair = references.standardise(*pair) if standardise else pair
-        found[name] = _neighbours_say(setting, protocol, *pair)
+    for name, (ours, theirs) in (setting.reference_features or {}).items():
+        found[name] = _neighbours_say(setting, protocol, ours, theirs)
     return found
 
 
@@ -125,7 +121,7 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
     if model.encoders.texts is None or "text_space" not in model.test:
         return scoring.not_applicable(card, ACCURACIES, "the objective trains no text encoder")
     others = {}
-    if setting.references:
+    if setting.reference_features:
         supervised = _baselines(setting, knn.L2_5)
         others = {_supervised(name): found for name, found in supervised.items()}
     if untrained is not None:

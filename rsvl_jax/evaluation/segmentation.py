@@ -18,7 +18,7 @@ from rsvl_jax.evaluation import linear_probe
 from rsvl_jax.evaluation.classification import mean_present
 
 IGNORE = 255
-PIXELS_PER_TILE = 32
+PIXELS_PER_TILE = 16
 _TILE_CHUNK = 64
 
 

@@ -46,7 +46,7 @@ def segmentation_cards(
         tokens=tokens,
     )
     masks = setting.train.masks[: len(model.train["patches"])]
-    others = _references(setting, masks, tokens, seed) if setting.references else {}
+    others = _references(setting, masks, tokens, seed) if setting.reference_features else {}
     if untrained is not None:
         others[UNTRAINED] = _by_head(setting, masks, untrained.train, untrained.test, seed)
     predicted = _by_head(setting, masks, model.train, model.test, seed)

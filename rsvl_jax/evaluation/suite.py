@@ -26,7 +26,8 @@ class Setting:
       pixel_classes: names of the mask classes 0, 1, ...
       blocks: draws for the intervals, None for none.
       card: template with data set, split and provenance.
-      references: whether to compute reference predictors other than chance.
+      reference_features: what baselines see of the train and test tiles, see
+        `references.features`; None leaves out every reference but chance.
       batch_size: global, of the encoders.
     """
 
@@ -37,7 +38,7 @@ class Setting:
     pixel_classes: tuple[str, ...]
     blocks: Blocks | None
     card: Card
-    references: bool
+    reference_features: Mapping[str, tuple[np.ndarray, np.ndarray]] | None
     batch_size: int
     mesh: Mesh
 

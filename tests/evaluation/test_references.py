@@ -3,6 +3,7 @@
 import numpy as np
 
 from rsvl_jax.evaluation import references
+from rsvl_jax.evaluation.tiles import Tiles
 from rsvl_jax.evaluation.vectors import normalize, on_sphere
 
 
@@ -35,12 +36,25 @@ def test_standardising_uses_the_training_split_alone():
     np.testing.assert_allclose(theirs, [[2, 1]])
 
 
+def places(lon, lat):
+    n = len(lon)
+    blank = {name: np.zeros(n) for name in ("captions", "labels", "masks", "purity", "blocks")}
+    images = np.random.default_rng(n).integers(0, 256, (n, 4, 4, 3)).astype(np.uint8)
+    return Tiles(ids=np.arange(n), images=images, lon=np.array(lon), lat=np.array(lat), **blank)
+
+
 def test_latitude_enters_without_its_sign_and_places_wrap_at_the_date_line():
-    image = np.zeros((2, 2, 2, 3), np.uint8)
-    lon, lat = np.array([179.9, -179.9]), np.array([40.0, -40.0])
-    found = references.features(image, lon=lon, lat=lat)
-    with_latitude, _ = found["colour statistics + |latitude|"]
-    np.testing.assert_array_equal(with_latitude[:, -1], [40, 40])
+    train, test = places([179.9, -179.9, 0.0], [40.0, -40.0, 10.0]), places([5.0], [-10.0])
+    found = references.features(train, test)
+    assert set(found) == {
+        "colour statistics",
+        "colour statistics + |latitude|",
+        "longitude/latitude alone",
+    }
+    ours, theirs = found["colour statistics + |latitude|"]
+    np.testing.assert_allclose(ours[:, -1], np.array([1, 1, -2]) / np.sqrt(2), rtol=1e-6)
+    np.testing.assert_allclose(theirs[:, -1], ours[2:, -1])
+    np.testing.assert_array_equal(ours[:, :-1], found["colour statistics"][0])
     near = on_sphere(lon=np.array([179.9, -179.9, 0.0]), lat=np.zeros(3))
     assert np.linalg.norm(near[0] - near[1]) < 0.01 < np.linalg.norm(near[0] - near[2])
 
