@@ -52,7 +52,7 @@ def _fill(sizes: dict[str, int], devices: int) -> dict[str, int]:
 
 
 def describe(sizes: dict[str, int]) -> str:
-    """"replica 1 x data 8 x fsdp 1 x tensor 1"."""
+    """Sizes as text: replica 1 x data 8 x fsdp 1 x tensor 1."""
     return " x ".join(f"{name} {size}" for name, size in sizes.items())
 
 

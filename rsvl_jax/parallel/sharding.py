@@ -80,17 +80,18 @@ def tree_shardings(
     Dimensions that the mesh does not divide are replicated, and logged in one line.
     Raises ValueError (naming the parameter) where names and shapes do not fit, see LogicalRules.
     """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(shapes)
-    names = treedef.flatten_up_to(axes)
-    shardings, undivided = [], []
-    for (path, leaf), leaf_axes in zip(leaves, names, strict=True):
+    undivided: list[str] = []
+
+    def place(path: Any, leaf: Any, names: LogicalAxes) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        spec, lost = _fit(name, leaf_axes, tuple(leaf.shape), mesh.shape, rules)
-        shardings.append(NamedSharding(mesh, spec))
+        spec, lost = _fit(name, names, tuple(leaf.shape), mesh.shape, rules)
         undivided.extend(lost)
+        return NamedSharding(mesh, spec)
+
+    shardings = jax.tree_util.tree_map_with_path(place, shapes, axes)
     if undivided:
         logger.warning("replicated, because the mesh does not divide: %s", "; ".join(undivided))
-    return jax.tree_util.tree_unflatten(treedef, shardings)
+    return shardings
 
 
 def _fit(
@@ -130,8 +131,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def bytes_per_device(shapes: Tree, shardings: Tree) -> int:
     """Bytes that a tree of arrays takes on one device under these shardings."""
     sizes = jax.tree.map(
-        lambda leaf, sharding: math.prod(sharding.shard_shape(tuple(leaf.shape)))
-        * leaf.dtype.itemsize,
+        lambda leaf, sharding: (
+            math.prod(sharding.shard_shape(tuple(leaf.shape))) * leaf.dtype.itemsize
+        ),
         shapes,
         shardings,
     )

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -27,6 +28,7 @@ Metadata = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 _SIZES = "sizes.json"
+_INDEX_BYTES = 1 << 20  # generous: what is written beside the arrays
 _DISK_WORDS = (
     "No space left on device",
     "Read-only file system",
@@ -57,13 +59,14 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
+        _quiet_orbax()
         with disk_errors(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         self._unsealed: int | None = None
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, oldest first."""
-        return sorted(self._manager.all_steps()) if self.directory.exists() else []
+        return sorted(self._manager.all_steps(read=True)) if self.directory.exists() else []
 
     def path(self, step: int) -> epath.Path:
         """Where a step's checkpoint lies."""
@@ -76,6 +79,7 @@ class Checkpoints:
         read-only (also for the save before); finished checkpoints stay as they are.
         """
         self.wait()
+        self._check_space(state)
         meta = {**metadata, "step": step, "checksum": checksum(state)}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
@@ -84,21 +88,32 @@ class Checkpoints:
             self._manager.save(step, args=arguments, force=True)
         self._unsealed = step
 
+    def _check_space(self, state: TrainState) -> None:
+        """Refuses a save that cannot fit, before the storage layers run into the wall."""
+        if jax.process_index() == 0 and "://" not in str(self.directory):
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _INDEX_BYTES
+            free = shutil.disk_usage(self.directory).free
+            if free < needed:
+                raise UserError(
+                    f"no space left for a checkpoint in {self.directory}: {needed >> 10} KiB "
+                    f"needed, {free >> 10} KiB free; free space or choose another --workdir, then "
+                    "run the same command again"
+                )
+
     def wait(self) -> None:
         """Blocks until the save under way is complete. Raises UserError as `save` does."""
+        step, self._unsealed = self._unsealed, None
         with disk_errors(self.directory):
             self._manager.wait_until_finished()
-            self._seal()
+            if step is not None and jax.process_index() == 0:
+                self._seal(step)
 
-    def _seal(self) -> None:
+    def _seal(self, step: int) -> None:
         """Notes the size of every file of the save that has just finished.
 
         It costs no reading, and lets a restore see a truncated or missing file at once.
         """
-        if self._unsealed is not None and jax.process_index() == 0:
-            sizes = json.dumps(_file_sizes(self.path(self._unsealed)))
-            (self.path(self._unsealed) / _SIZES).write_text(sizes)
-        self._unsealed = None
+        (self.path(step) / _SIZES).write_text(json.dumps(_file_sizes(self.path(step))))
 
     def restore(
         self, abstract: TrainState, check: Callable[[Metadata], None]
@@ -173,6 +188,18 @@ class Checkpoints:
             self._manager.close()
 
 
+def _quiet_orbax() -> None:
+    """Keeps away the pages that Orbax logs on a failure: the failure itself is raised."""
+    for name in ("absl", "asyncio"):
+        log = logging.getLogger(name)
+        if _is_ours not in log.filters:
+            log.addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname and "exception was" not in record.msg
+
+
 def _as_dict(state: TrainState) -> dict[str, Tree]:
     return {field.name: getattr(state, field.name) for field in fields(state)}
 
@@ -195,9 +222,8 @@ def checksum(tree: Tree) -> int:
     their own indexes but not the array data: a flipped bit there would be restored in silence.
     """
     sums = jax.device_get([_bit_sum(leaf) for leaf in jax.tree.leaves(tree)])
-    return int(
-        np.sum(np.asarray(sums, np.uint32) * np.arange(1, 2 * len(sums), 2, dtype=np.uint32))
-    )
+    weights = np.arange(1, 2 * len(sums), 2, dtype=np.uint32)
+    return int(np.sum(np.asarray(sums, np.uint32) * weights, dtype=np.uint32))
 
 
 @jax.jit
