@@ -1,13 +1,14 @@
 """Records of a tile data set as arrays."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
 import numpy as np
 
+from rsvl_jax.data import transforms
 from rsvl_jax.errors import UserError
 
 
@@ -64,24 +65,30 @@ def read(source: Sequence[Mapping[str, Any]], rows: Iterable[int]) -> Tiles:
 
 def _columns(record: Mapping[str, Any]) -> dict[str, Any]:
     landcover = np.asarray(record["landcover"], np.float32)
-    bgr = _decode(record, "image", cv2.IMREAD_COLOR)
     return {
         "ids": str(record["id"]),
-        "images": np.ascontiguousarray(bgr[..., ::-1]),
+        "images": _decoded(record, "image", transforms.decode),
         "captions": record["captions"][0],
         "labels": np.int32(record["label"]),
         "lon": float(record["lon"]),
         "lat": float(record["lat"]),
-        "masks": _decode(record, "mask", cv2.IMREAD_GRAYSCALE),
+        "masks": _decoded(record, "mask", _decode_mask),
         "purity": landcover[int(record["dominant"])],
         "blocks": int(record["block"]),
     }
 
 
-def _decode(record: Mapping[str, Any], name: str, flag: int) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(record[name], np.uint8), flag)
+def _decoded(record: Mapping[str, Any], name: str, decode: Callable[[bytes], Any]) -> np.ndarray:
+    try:
+        pixels = decode(record[name])
+    except (UserError, cv2.error):
+        pixels = None
     if pixels is None:
         raise UserError(
             f"record {record['id']!r}: its {name} cannot be decoded; build the data set again"
         )
     return pixels
+
+
+def _decode_mask(data: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)

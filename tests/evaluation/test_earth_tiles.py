@@ -169,9 +169,9 @@ def test_places_are_retrieved_by_their_own_embedding(sources):
 
 def test_bad_input_is_named(sources):
     train, test = sources
-    broken = [{**test[0], "image": b"not an image"}]
-    with pytest.raises(UserError, match="record '2-0': its image cannot be decoded"):
-        run((train, broken))
+    for name, data in (("image", b"not an image"), ("image", b""), ("mask", b"no"), ("mask", b"")):
+        with pytest.raises(UserError, match=f"record '2-0': its {name} cannot be decoded"):
+            run((train, [{**test[0], name: data}]))
     with pytest.raises(UserError, match="the split is empty"):
         run((train, []))
     with pytest.raises(UserError, match="manifest has no 'prompts'"):
