@@ -32,27 +32,29 @@ def knn_cards(
     for name, protocol in protocols.items():
         baselines = _baselines(setting, protocol) if setting.reference_features else {}
         for pooling in poolings:
-            others = dict(baselines)
-            if untrained is not None:
-                others[UNTRAINED] = _neighbours_say(
-                    setting, protocol, untrained.train[pooling], untrained.test[pooling]
-                )
-            predicted = _neighbours_say(
-                setting, protocol, model.train[pooling], model.test[pooling]
-            )
-            card = start_card(
-                setting,
-                model,
-                f"knn/{name}/{pooling}",
-                f"kNN land cover, k={protocol.k} {protocol.metric}, {pooling} features",
-                **protocol.describe(),
-                pooling=POOLINGS[pooling],
-                classes=setting.class_names,
-                train_tiles=int(np.sum(setting.train.labels >= 0)),
-                tiles="labelled ones; ambiguous tiles are left out",
-            )
-            found += _accuracy_cards(setting, card, predicted, others)
+            say = partial(_neighbours_of, setting, protocol, pooling)
+            others = baselines if untrained is None else {**baselines, UNTRAINED: say(untrained)}
+            card = _knn_card(setting, model, name, protocol, pooling)
+            found += _accuracy_cards(setting, card, say(model), others)
     return found
+
+
+def _knn_card(setting: Setting, model: Model, name: str, protocol: knn.Knn, pooling: str) -> Card:
+    return start_card(
+        setting,
+        model,
+        f"knn/{name}/{pooling}",
+        f"kNN land cover, k={protocol.k} {protocol.metric}, {pooling} features",
+        **protocol.describe(),
+        pooling=POOLINGS[pooling],
+        classes=setting.class_names,
+        train_tiles=int(np.sum(setting.train.labels >= 0)),
+        tiles="labelled ones; ambiguous tiles are left out",
+    )
+
+
+def _neighbours_of(setting: Setting, protocol: knn.Knn, pooling: str, model: Model) -> np.ndarray:
+    return _neighbours_say(setting, protocol, model.train[pooling], model.test[pooling])
 
 
 def _neighbours_say(
