@@ -115,9 +115,9 @@ def mask_tokens(
     """Whole-word masking of BERT: of the chosen tokens 80 % [MASK], 10 % random, 10 % as they are.
 
     ids int32 [T], mask bool [T] (True: not padding), word_ids int [T] (-1: never chosen; one word
-    a token gives plain token masking). Words are taken in random order until `probability` of the
-    tokens is reached; the word that would go beyond is taken with the probability that makes the
-    share right on average, so long words are hidden as often as short ones even in short captions.
+    a token gives plain token masking). Every word is hidden with `probability`, long or short, and
+    close to that share of the tokens in each caption: taking words until a budget is full, as BERT
+    does, would hardly ever hide a long word of a short caption.
 
     Returns masked ids int32 [T], positions int32 [K], labels int32 [K] (the true ids) and weights
     float32 [K] (0 beyond the chosen tokens), K = `max_masked`. Devlin et al. 2019, section 3.1.
@@ -143,18 +143,14 @@ def _choose(
 ) -> np.ndarray:
     """Sorted positions of the tokens to hide, at most `limit`, whole words only."""
     real = np.flatnonzero(words >= 0)
-    sizes = np.bincount(words[real]).tolist()
-    budget = probability * len(real)
-    edge = rng.random()
-    hidden, taken = np.zeros(len(sizes), bool), 0
-    for word in rng.permutation(len(sizes)).tolist():
-        size = sizes[word]
-        if not size or taken + size > limit:
-            continue
-        if taken + size > budget and edge * size >= budget - taken:
-            break
-        hidden[word] = True
-        taken += size
-        if taken >= budget:
-            break
+    sizes = np.bincount(words[real])
+    order = rng.permutation(np.flatnonzero(sizes))
+    ends = np.cumsum(sizes[order])
+    # The words lie shuffled on a circle of all tokens; an arc of the wanted share picks those
+    # that start in it, each with probability `probability`, whatever its length.
+    begins = (ends - sizes[order]) / max(len(real), 1)
+    picked = order[(begins - rng.random()) % 1 < probability]
+    fitting = picked[np.cumsum(sizes[picked]) <= limit]
+    hidden = np.zeros(len(sizes), bool)
+    hidden[fitting] = True
     return real[hidden[words[real]]]

@@ -81,14 +81,19 @@ class Batches(Iterator[Batch]):
         self._iterator: Any = iter(dataset)
 
     def __next__(self) -> Batch:
-        batch, skipped = next(self._iterator)
+        try:
+            batch, skipped = next(self._iterator)
+        except BaseException:  # the end included: nothing is left running
+            self.close()
+            raise
         self.skipped += skipped
         return batch
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
-        self._iterator.close()
-        self._iterator = iter(())  # Grain's iterators grumble when the interpreter collects them
+        iterator, self._iterator = self._iterator, iter(())
+        if hasattr(iterator, "close"):
+            iterator.close()
 
 
 def train_batches(

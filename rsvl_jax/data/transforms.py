@@ -11,6 +11,7 @@ from rsvl_jax.errors import UserError
 
 # The pipeline runs several samples at once; OpenCV's own threads would only get in their way.
 cv2.setNumThreads(0)
+cv2.utils.logging.setLogLevel(0)  # what cannot be decoded is said by `decode`, with the record
 
 _METHODS = {
     "linear": cv2.INTER_LINEAR,
