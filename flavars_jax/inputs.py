@@ -1,0 +1,203 @@
+"""The data of a FLAVARS run: dataset, tokenizer, codebook, and the batches of a step."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from flavars_jax.settings import Settings
+from rsvl_jax import datasets
+from rsvl_jax.data import pairs, pipeline, prefetch
+from rsvl_jax.data.codebook import fit_patch_codebook
+from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart
+from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.transforms import Augmentation, decode, resize
+from rsvl_jax.errors import UserError
+from rsvl_jax.parallel.sharding import batch_sharding
+
+STREAMS = ("paired", "image", "text")
+_CODEBOOK_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads, opened once.
+
+    Attributes:
+      manifest: of the dataset.
+      train: the training split.
+      tokenizer: of the captions.
+    """
+
+    manifest: dict[str, Any]
+    train: pairs.Source
+    tokenizer: SentencePieceTokenizer
+    name: str
+    directory: str
+
+    @classmethod
+    def open(cls, config: ConfigDict) -> "Inputs":
+        """Opens `config.data.name`, building it first where it is missing."""
+        name, directory = config.data.name, config.data.dir
+        datasets.ensure(name, directory)
+        return cls(
+            manifest=datasets.manifest(name, directory),
+            train=datasets.load(name, directory, "train"),
+            tokenizer=SentencePieceTokenizer(datasets.artifact(name, directory, "tokenizer.model")),
+            name=name,
+            directory=directory,
+        )
+
+    def split(self, name: str) -> pairs.Source:
+        """A split of the dataset."""
+        return datasets.load(self.name, self.directory, name)
+
+    def codebook(self, settings: Settings) -> np.ndarray | None:
+        """The patch codebook of this patch and codebook size, fitted and kept if it is new.
+
+        None where no term predicts visual words. Raises UserError for the "dalle" tokenizer
+        without weights.
+        """
+        if not settings.predicts_codes:
+            return None
+        if settings.image_tokenizer == "dalle":
+            raise UserError(
+                "objective.image_tokenizer='dalle' needs the weights of the DALL-E encoder in "
+                "config.init_from.image_tokenizer; use 'patches' to fit a codebook instead"
+            )
+        image, size = settings.image, settings.codebook_size
+        usual = image.image_size == _native_size(self.train)
+        scale = "" if usual else f"_r{image.image_size}"
+        filename = f"codebook_p{image.patch_size}_k{size}{scale}.npz"
+        path = os.path.join(os.path.dirname(self._artifact("manifest.json")), filename)
+        if not os.path.exists(path):
+            self._fit_codebook(path, settings)
+        with np.load(path) as arrays:
+            return arrays["centroids"]
+
+    def _artifact(self, filename: str) -> str:
+        return datasets.artifact(self.name, self.directory, filename)
+
+    def _fit_codebook(self, path: str, settings: Settings) -> None:
+        count = min(_CODEBOOK_IMAGES, len(self.train))
+        rows = np.random.default_rng(0).permutation(len(self.train))[:count]
+        side = (settings.image.image_size,) * 2
+        images = np.stack(
+            [
+                resize(decode(self.train[int(row)]["image"]), side)
+                for row in tqdm(rows, "fitting the patch codebook", unit="image", leave=False)
+            ]
+        )
+        centroids = fit_patch_codebook(
+            images, patch_size=settings.image.patch_size, size=settings.codebook_size, seed=0
+        )
+        temporary = f"{path}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            np.savez(file, centroids=centroids)
+        os.replace(temporary, path)
+
+    def batches(
+        self, config: ConfigDict, settings: Settings, mesh: Mesh, start_step: int
+    ) -> prefetch.DevicePrefetch:
+        """Batches {"paired": ..., ...} as global arrays on the mesh, from `start_step` on."""
+        host = pipeline.mixed_batches(
+            self._streams(config, settings),
+            seed=config.seed,
+            start_step=start_step,
+            workers=config.data.workers,
+            threads=config.data.threads,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            text_buckets=tuple(config.data.text_buckets),
+            skip_corrupt=config.data.skip_corrupt,
+        )
+        return prefetch.to_device(host, batch_sharding(mesh))
+
+    def _streams(self, config: ConfigDict, settings: Settings) -> dict[str, pipeline.Stream]:
+        sizes = stream_sizes(config)
+        whole = transform(config, settings, self.tokenizer, self.train)
+        parts = {
+            "paired": whole,
+            "image": SampleTransform(image=whole.image),
+            "text": SampleTransform(text=_unpaired(whole.text)),
+        }
+        return {
+            name: pipeline.Stream(self.train, parts[name], size)
+            for name, size in sizes.items()
+            if size
+        }
+
+
+def stream_sizes(config: ConfigDict) -> dict[str, int]:
+    """Rows of the global batch by stream, in proportion to `data.streams`.
+
+    Raises UserError where the shares do not give whole rows.
+    """
+    shares = {name: float(config.data.streams.get(name, 0.0)) for name in STREAMS}
+    total = sum(shares.values())
+    if total <= 0 or min(shares.values()) < 0:
+        raise UserError(f"data.streams={shares}: shares must be positive and not all zero")
+    sizes = {name: config.data.batch_size * share / total for name, share in shares.items()}
+    if any(abs(size - round(size)) > 1e-6 for size in sizes.values()):
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} does not split into data.streams={shares}: "
+            "choose shares that give whole rows"
+        )
+    return {name: round(size) for name, size in sizes.items()}
+
+
+def transform(
+    config: ConfigDict,
+    settings: Settings,
+    tokenizer: SentencePieceTokenizer,
+    others: pairs.Source,
+) -> SampleTransform:
+    """Record to paired sample, with the fields that the terms of `settings` need."""
+    data, objective = config.data, config.objective
+    masks_image = "mim" in settings.on or settings.fuses_masked
+    masks_text = "mlm" in settings.on or settings.fuses_masked
+    swaps = "itm" in settings.on and not settings.hard_itm
+    return SampleTransform(
+        image=ImagePart(
+            augmentation=Augmentation(
+                settings.image.image_size,
+                crop_scale=tuple(data.crop_scale),
+                crop_ratio=tuple(data.crop_ratio),
+                flip_horizontal=data.flip_horizontal,
+                flip_vertical=data.flip_vertical,
+                rotate=data.rotate,
+            ),
+            patch=settings.image.patch_size,
+            mask_count=settings.masked_patches if masks_image else 0,
+            masking=objective.image_masking,
+            visible=settings.mae,
+        ),
+        text=TextPart(
+            tokenizer,
+            length=settings.text.max_length,
+            mask_count=_masked_words(objective, settings) if masks_text else 0,
+            mask_probability=objective.text_mask_ratio,
+            swap_probability=objective.itm_swap_probability if swaps else 0.0,
+            others=others,
+        ),
+        location=LocationPart(jitter=data.jitter_degrees, symmetric=data.jitter_symmetric),
+    )
+
+
+def _masked_words(objective: ConfigDict, settings: Settings) -> int:
+    """Places for masked tokens: the expected number, and slack for whole words."""
+    return math.ceil(objective.text_mask_ratio * settings.text.max_length) + 1
+
+
+def _unpaired(text: TextPart | None) -> TextPart | None:
+    return None if text is None else replace(text, swap_probability=None, others=None)
+
+
+def _native_size(source: pairs.Source) -> int:
+    return decode(source[0]["image"]).shape[0]
