@@ -102,6 +102,8 @@ class TextPart:
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
         captions = record["captions"]
+        if not captions:
+            raise UserError(f"record {record.get('id', '?')!r} has no caption")
         caption = captions[int(rng.random() * len(captions))]
         sample: Sample = {}
         if self.swap_probability is not None:

@@ -6,6 +6,10 @@ processes, threads and restarts only decide who computes a row, never what is in
 """
 
 import functools
+import multiprocessing
+import os
+import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +80,8 @@ class Batches(Iterator[Batch]):
             if not flags.FLAGS.is_parsed():  # Grain reads its own, also where no main parsed any
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(options.workers, per_worker_buffer_size=2)
+                grain.MultiprocessingOptions(options.workers, per_worker_buffer_size=2),
+                worker_init_fn=_start_worker,
             )
         self._iterator: Any = iter(dataset)
 
@@ -94,6 +99,24 @@ class Batches(Iterator[Batch]):
         iterator, self._iterator = self._iterator, iter(())
         if hasattr(iterator, "close"):
             iterator.close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Worker processes live exactly as long as their parent, which alone heeds signals.
+
+    Without this a SIGTERM to the process group would break the input of a run that is about to
+    save, and a killed run would leave its workers behind for good.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def train_batches(
@@ -147,6 +170,8 @@ class _Rows:
     """One stream: the sample of a global draw."""
 
     def __init__(self, name: str, stream: Stream, seed: int, options: Options):
+        if seed < 0:
+            raise UserError(f"seed {seed} is negative; use 0 or more")
         if not len(stream.source):
             raise UserError(f"the data of stream {name!r} has no records")
         if stream.size % options.process_count:

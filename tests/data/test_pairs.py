@@ -119,7 +119,9 @@ def test_evaluation_neither_augments_nor_swaps_nor_jitters(tokenizer, source):
     assert first["lat"] == np.float32(source[4]["lat"])
 
 
-def test_bad_records_are_named(source):
+def test_bad_records_are_named(source, tokenizer):
+    with pytest.raises(UserError, match="record 'tile-3' has no caption"):
+        TextPart(tokenizer, 8)(source[3] | {"captions": []}, _rng())
     corrupt = TinySource(corrupt=(5,))[5]
     with pytest.raises(CorruptImage, match="record 'tile-5'"):
         IMAGE(corrupt, _rng())

@@ -1,6 +1,11 @@
 """Batches are a pure function of (seed, step), whoever computes them."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +86,49 @@ def test_a_record_drawn_again_is_augmented_anew(transform):
     source = TinySource(1)
     rows = train(transform, 1, source=source)[0]
     assert len({row.tobytes() for row in rows["image"]}) == 8
+
+
+RUN = """
+import sys, time
+sys.path[:0] = {path!r}
+from tiny import TinySource
+from rsvl_jax.data import pipeline
+from rsvl_jax.data.pairs import ImagePart, SampleTransform
+from rsvl_jax.data.transforms import Augmentation
+import multiprocessing
+
+if __name__ == "__main__":
+    transform = SampleTransform(ImagePart(Augmentation(32), 8))
+    batches = pipeline.train_batches(TinySource(), transform, batch_size=8, seed=0, workers=1)
+    next(batches)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_run_leaves_no_workers_behind(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(RUN.format(path=sys.path))
+    run = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    worker = int(run.stdout.readline())
+    os.kill(worker, signal.SIGTERM)  # left to the parent
+    time.sleep(0.3)
+    assert _alive(worker)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    deadline = time.monotonic() + 20
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(worker)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_streams_are_nested_independent_and_may_be_off(transform):
@@ -182,6 +230,7 @@ def test_finish_runs_on_whole_batches(transform):
     [
         ({"batch_size": 9, "process_count": 2}, "9 is not divisible by 2 processes"),
         ({"threads": 0}, "threads=0"),
+        ({"seed": -1}, "seed -1"),
         ({"source": TinySource(0)}, "no records"),
     ],
 )
