@@ -8,7 +8,8 @@ Protocol, as the cards repeat it:
 - Image-text retrieval uses the FIRST caption of each test tile; every tile whose first caption
   is the same string is a right answer. Image-location retrieval: only the tile's own centre is.
 - Segmentation trains its linear head on at most SEGMENTATION_TILES training tiles and scores all
-  test tiles; the mean IoU runs over the IGBP classes present in the test masks.
+  test tiles; the mean IoU runs over the IGBP classes present in the test masks, and, beside it,
+  over those that hold at least a hundredth of the pixels.
 - Intervals resample geographic blocks of the test split; in retrieval the queries are resampled
   and the gallery stays whole.
 """

@@ -134,7 +134,7 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
     pure = replace(
         card,
         task="zeroshot_pure",
-        title=f"zero-shot land cover, tiles at least {PURE:.0%} of one class",
+        title=f"zero-shot land cover, tiles at least {PURE:.0%} of one IGBP class",
     )
     wanted = setting.test.purity >= PURE
     return _accuracy_cards(setting, card, predicted, others) + _accuracy_cards(

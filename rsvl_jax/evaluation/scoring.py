@@ -1,8 +1,7 @@
 """From per-example counts to cards: values, block-bootstrap intervals, references beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def cards(template: Card, metrics: Mapping[str, Statistic], outcome: Outcome) ->
     return [_card(template, name, statistic, outcome) for name, statistic in metrics.items()]
 
 
-def not_applicable(template: Card, metrics: Mapping[str, Any], reason: str) -> list[Card]:
+def not_applicable(template: Card, metrics: Iterable[str], reason: str) -> list[Card]:
     """The cards of a task that a model cannot do: no value, and why."""
     note = f"not applicable: {reason}"
     return [replace(template, metric=name, note=note) for name in metrics]

@@ -155,16 +155,24 @@ def per_class_iou(totals: np.ndarray) -> np.ndarray:
     return np.where(truth > 0, hit / np.maximum(union, 1), np.nan)
 
 
-def mean_iou(totals: np.ndarray) -> np.ndarray:
-    """Mean IoU over the classes present in the truth: [..., C*C] -> [...]."""
-    return mean_present(per_class_iou(totals))
+def mean_iou(totals: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Mean IoU over the classes present in the truth, [..., C*C] -> [...].
+
+    among: bool [C], classes that may enter the mean; None for all.
+    """
+    ious = per_class_iou(totals)
+    return mean_present(ious if among is None else ious[..., among])
+
+
+def class_shares(totals: np.ndarray) -> np.ndarray:
+    """Share of each class among the known true pixels: [..., C*C] -> [..., C]."""
+    truth = _square(totals).sum(axis=-1)
+    return truth / np.maximum(truth.sum(axis=-1, keepdims=True), 1)
 
 
 def frequency_weighted_iou(totals: np.ndarray) -> np.ndarray:
     """IoU weighted by each class's share of true pixels: [..., C*C] -> [...]."""
-    truth = _square(totals).sum(axis=-1)
-    share = truth / np.maximum(truth.sum(axis=-1, keepdims=True), 1)
-    return np.nansum(per_class_iou(totals) * share, axis=-1)
+    return np.nansum(per_class_iou(totals) * class_shares(totals), axis=-1)
 
 
 def pixel_accuracy(totals: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Land-cover segmentation of tiles by a linear head on frozen patch tokens."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -13,11 +14,7 @@ from rsvl_jax.evaluation.suite import MAJORITY, UNTRAINED, Model, Setting, start
 Features = Mapping[str, np.ndarray]
 
 RAW_PIXELS = "raw pixels, linear"
-IOUS: dict[str, Statistic] = {
-    "mean_iou": seg.mean_iou,
-    "frequency_weighted_iou": seg.frequency_weighted_iou,
-    "pixel_accuracy": seg.pixel_accuracy,
-}
+FREQUENT = 0.01
 
 
 def segmentation_cards(
@@ -25,6 +22,8 @@ def segmentation_cards(
 ) -> list[Card]:
     """Mean and frequency-weighted IoU over the test tiles, and pixel accuracy.
 
+    Classes with a handful of pixels decide a mean IoU over all classes by chance; so the mean over
+    the classes that hold at least FREQUENT of the scored pixels stands beside it.
     The head learns from the leading training tiles whose patch tokens were kept.
     """
     tokens = model.test["patches"].shape[1]
@@ -42,9 +41,12 @@ def segmentation_cards(
         train_pixels_per_tile=seg.PIXELS_PER_TILE,
         classes=setting.pixel_classes,
         mean_over="classes present in the scored masks",
+        frequent=f"classes with at least {FREQUENT:.0%} of the scored pixels",
         ignore_index=seg.IGNORE,
         tokens=tokens,
     )
+    if (setting.test.masks == seg.IGNORE).all():
+        return scoring.not_applicable(card, ["mean_iou"], "the masks of the split hold no class")
     masks = setting.train.masks[: len(model.train["patches"])]
     others = _references(setting, masks, tokens, seed) if setting.reference_features else {}
     if untrained is not None:
@@ -57,7 +59,17 @@ def segmentation_cards(
         per_class={"mean_iou": seg.per_class_iou},
         class_names=setting.pixel_classes,
     )
-    return scoring.cards(card, IOUS, outcome)
+    return scoring.cards(card, _metrics(outcome.examples), outcome)
+
+
+def _metrics(confusions: np.ndarray) -> dict[str, Statistic]:
+    frequent = seg.class_shares(confusions.sum(axis=0)) >= FREQUENT
+    return {
+        "mean_iou": seg.mean_iou,
+        "mean_iou_frequent": partial(seg.mean_iou, among=frequent),
+        "frequency_weighted_iou": seg.frequency_weighted_iou,
+        "pixel_accuracy": seg.pixel_accuracy,
+    }
 
 
 def _by_head(

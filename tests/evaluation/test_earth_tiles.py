@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from synthetic_tiles import BLIND, MANIFEST, NAMES, SEEING, encode_images, records
+from synthetic_tiles import BLIND, MANIFEST, NAMES, SEEING, encode_images, png, records
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card as cards
@@ -103,6 +103,8 @@ def test_segmentation_beats_the_majority_and_a_blind_encoder(scored):
     assert card.reference("majority class").value < 20
     assert card.reference("untrained encoder").value < 20
     assert set(card.per_class) == set(earth_tiles.IGBP[:5])
+    # Each of the five covers more than a hundredth of the pixels, so none is left out.
+    assert scored["segmentation/linear/mean_iou_frequent"].value == card.value
     assert card.n == 60
 
 
@@ -165,6 +167,16 @@ def test_places_are_retrieved_by_their_own_embedding(sources):
     assert found["retrieval/image_to_location/recall@1"].value == 100
     assert found["retrieval/image_to_location/recall@10"].chance == pytest.approx(1000 / 60)
     assert found["retrieval/location_to_image/recall@1"].value == 100
+
+
+def test_splits_without_labels_are_said_and_not_scored(sources):
+    train, test = sources
+    blank = png(np.full((16, 16), 255, np.uint8))
+    unknown = [{**record, "label": -1, "mask": blank} for record in test[:9]]
+    found = {card.key: card for card in run((train, unknown))}
+    assert found["knn/l2_k5/mean/accuracy"].note == "not applicable: no labelled tile in the split"
+    assert found["segmentation/linear/mean_iou"].value is None
+    assert found["retrieval/image_to_text/recall@1"].value is not None
 
 
 def test_bad_input_is_named(sources):

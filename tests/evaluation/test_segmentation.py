@@ -25,7 +25,10 @@ def test_metrics_equal_their_definitions():
         expected.append(hit / either)
     np.testing.assert_allclose(seg.per_class_iou(totals), [*expected, np.nan])
     assert seg.mean_iou(totals) == pytest.approx(np.mean(expected))
+    among = np.array([True, False, True, True])
+    assert seg.mean_iou(totals, among) == pytest.approx((expected[0] + expected[2]) / 2)
     share = [(truth == c).sum() / known.sum() for c in range(3)]
+    np.testing.assert_allclose(seg.class_shares(totals), [*share, 0])
     assert seg.frequency_weighted_iou(totals) == pytest.approx(np.dot(share, expected))
     assert seg.pixel_accuracy(totals) == pytest.approx((truth == found)[known].mean())
 
