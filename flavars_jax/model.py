@@ -62,8 +62,10 @@ class FlavarsModel(nnx.Module):
 
     def _add_towers(self, s: Settings, part: Part) -> None:
         masks = "mim" in s.on or s.fuses_masked
-        vit = s.vit(mask_token=masks and not s.mae)
-        self.image = part("image", masks or s.sees_clean_images, lambda r: Vit(vit, r))
+        self.image = part("image", masks or s.sees_clean_images, lambda r: Vit(s.image, r))
+        if self.image is not None and (s.mae or not masks):
+            # Taken away after the draws: they must not depend on whether it is there.
+            self.image.mask_token = None
         reads = "mlm" in s.on or s.fuses_masked or s.sees_clean_texts
         self.text = part("text", reads, lambda r: TextEncoder(s.text, r))
         fuses = s.fuses_masked or s.hard_itm

@@ -58,10 +58,10 @@ class FlavarsObjective:
 
     def init(self, rng: jax.Array) -> dict[str, Tree]:
         """{"params", "frozen"}: fresh parameters; frozen ones with the codebook in place."""
+        if self.settings.predicts_codes and self._codebook is None:
+            raise UserError("no codebook: objective.mim_design='codebook' needs one to predict")
         variables = functional.init(self._make, rng)
         if self.settings.predicts_codes:
-            if self._codebook is None:
-                raise UserError("no codebook: objective.mim_design='codebook' needs one to predict")
             variables["frozen"]["tokenizer"] = jax.tree.map(jnp.asarray, self._codebook)
         return variables
 

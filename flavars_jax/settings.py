@@ -1,7 +1,7 @@
 """From the config to checked, typed settings of the model and the objective."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rsvl_jax.errors import UserError
@@ -67,10 +67,6 @@ class Settings:
     def on(self) -> frozenset[str]:
         """Names of the terms that are on."""
         return frozenset(self.weights)
-
-    def vit(self, *, mask_token: bool) -> VitConfig:
-        """The image encoder, with a mask token only where something trains it."""
-        return replace(self.image, mask_token=mask_token)
 
     @property
     def patches(self) -> int:

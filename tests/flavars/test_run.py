@@ -1,0 +1,161 @@
+"""The command itself: real processes on real tiles, finished, resumed, killed and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rsvl_jax.training.metrics import comparable
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+# Tiny towers: what is tested is the run, not what it learns.
+TINY = {
+    "training.steps": STEPS,
+    "data.name": "earth_tiles/mini",
+    "data.batch_size": 16,
+    "checkpoint.every_steps": 3,
+    "metrics.every_steps": 1,
+    "evaluation.every_steps": 6,
+    "model.image.width": 32,
+    "model.image.depth": 1,
+    "model.image.mlp_dim": 32,
+    "model.text.width": 32,
+    "model.text.depth": 1,
+    "model.text.mlp_dim": 32,
+    "model.fusion.width": 32,
+    "model.fusion.depth": 1,
+    "model.fusion.mlp_dim": 32,
+    "model.location.width": 32,
+    "model.location.degree": 5,
+}
+
+
+class Command:
+    """`python -m flavars_jax.main` with the tiny config, sharing data and compiled programs."""
+
+    def __init__(self, data: str, cache: str):
+        self.settings = {**TINY, "data.dir": data}
+        self.environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+
+    def start(self, workdir: Path, preset: str = "", **changes: object) -> subprocess.Popen:
+        overrides = {**self.settings, **{k.replace("__", "."): v for k, v in changes.items()}}
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "flavars_jax.main",
+                f"--config=configs/flavars.py{preset}",
+                f"--workdir={workdir}",
+                *[f"--config.{key}={value}" for key, value in overrides.items()],
+            ],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, workdir: Path, preset: str = "", **changes: object) -> tuple[int, str]:
+        process = self.start(workdir, preset, **changes)
+        output, _ = process.communicate()
+        return process.returncode, output
+
+    def stop_at(self, workdir: Path, step: int, number: int) -> int:
+        """Sends a signal once the metrics have come to `step`; returns the exit status."""
+        process = self.start(workdir)
+        while process.poll() is None and last_step(workdir) < step:
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.communicate()
+        return process.returncode
+
+
+def last_step(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    complete = [line for line in lines if line.endswith("}")]
+    return json.loads(complete[-1])["step"] if complete else -1
+
+
+def comparable_lines(workdir: Path) -> list[str]:
+    return [comparable(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def command(mini_earth_tiles, tmp_path_factory):
+    return Command(mini_earth_tiles, str(tmp_path_factory.mktemp("compiled")))
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    status, output = command.finish(workdir)
+    assert status == 0, output
+    return workdir
+
+
+def test_a_run_leaves_metrics_scores_checkpoints_and_a_report(finished):
+    assert last_step(finished) == STEPS
+    scores = json.loads((finished / "scores.json").read_text())
+    tasks = {card["task"].split("/")[0] for card in scores["cards"]}
+    assert {"knn", "zeroshot", "retrieval", "segmentation"} <= tasks
+    assert str(STEPS) in os.listdir(finished / "checkpoints")
+    assert "<html" in (finished / "report.html").read_text()
+    assert json.loads((finished / "config.json").read_text())["seed"] == 0
+
+
+def test_the_same_command_again_says_finished_and_changes_nothing(command, finished):
+    before = (finished / "metrics.jsonl").read_bytes(), (finished / "scores.json").read_bytes()
+    status, output = command.finish(finished)
+    assert status == 0
+    assert "finished" in output
+    after = (finished / "metrics.jsonl").read_bytes(), (finished / "scores.json").read_bytes()
+    assert after == before
+
+
+def test_killed_and_terminated_runs_end_like_an_uninterrupted_one(command, finished, tmp_path):
+    assert command.stop_at(tmp_path, 5, signal.SIGKILL) == -signal.SIGKILL
+    assert command.stop_at(tmp_path, 8, signal.SIGTERM) == 75
+    status, output = command.finish(tmp_path)
+    assert status == 0, output
+    assert comparable_lines(tmp_path) == comparable_lines(finished)
+
+
+def test_more_steps_go_on_from_the_checkpoint(command, finished, tmp_path):
+    status, output = command.finish(finished, training__steps=STEPS + 2)
+    assert status == 0, output
+    assert f"restored the checkpoint of step {STEPS}" in output
+    assert last_step(finished) == STEPS + 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"model__image__patch": 7}, ["64", "7"]),
+        ({"model__image__heads": 5}, ["32", "5"]),
+        ({"data__batch_size": 16, "mesh__data": 3}, ["3"]),
+        ({"optimizer__weight_decay": 0.3}, ["another config", "weight_decay"]),
+        ({"data__name": "earth_tile"}, ["earth_tile", "earth_tiles"]),
+    ],
+    ids=["patch", "heads", "mesh", "other config", "dataset"],
+)
+def test_bad_input_gets_one_line_and_status_2(command, finished, changes, parts):
+    before = sorted(os.listdir(finished / "checkpoints"))
+    status, output = command.finish(finished, **changes)
+    assert status == 2, output
+    line = output.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+    assert sorted(os.listdir(finished / "checkpoints")) == before
