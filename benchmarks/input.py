@@ -57,12 +57,22 @@ def serve_ours(name: str, images: str) -> None:
     transform = SampleTransform(ImagePart(Augmentation(SHAPE.size, SHAPE.scale, SHAPE.ratio)))
     workers, threads = (0, SHAPE.workers) if name == OURS[0] else (SHAPE.workers, 1)
     tiles = Tiles(load_images(images))
-    how = {"batch_size": SHAPE.batch, "workers": workers, "threads": threads}
-    how["finish"] = normalized
-    endless = pipeline.train_batches(tiles, transform, seed=0, **how) if workers else None
+
+    def start() -> pipeline.Batches:
+        return pipeline.train_batches(
+            tiles,
+            transform,
+            batch_size=SHAPE.batch,
+            seed=0,
+            workers=workers,
+            threads=threads,
+            finish=normalized,
+        )
+
+    endless = start() if workers else None
 
     def work() -> None:
-        batches = endless or pipeline.train_batches(tiles, transform, seed=0, **how)
+        batches = endless or start()
         # Batches of the processes that are ready when a round starts do not count.
         for _ in range(SHAPE.steps + _AHEAD * workers):
             image = next(batches)["image"]

