@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import captions
+from tiny_records import captions
 
 from rsvl_jax.data import masking
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, train_tokenizer

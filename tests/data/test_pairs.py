@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import TinySource, captions
+from tiny_records import TinySource, captions
 
 from rsvl_jax.data.masking import max_masked_tokens
 from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart, caption_id

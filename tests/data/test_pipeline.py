@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny import TinySource, captions
+from tiny_records import TinySource, captions
 
 from rsvl_jax.data import pipeline
 from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart
@@ -91,7 +91,7 @@ def test_a_record_drawn_again_is_augmented_anew(transform):
 RUN = """
 import sys, time
 sys.path[:0] = {path!r}
-from tiny import TinySource
+from tiny_records import TinySource
 from rsvl_jax.data import pipeline
 from rsvl_jax.data.pairs import ImagePart, SampleTransform
 from rsvl_jax.data.transforms import Augmentation

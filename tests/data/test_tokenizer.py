@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import captions
+from tiny_records import captions
 
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, train_tokenizer
 from rsvl_jax.errors import UserError

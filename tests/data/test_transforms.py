@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import picture
+from tiny_records import picture
 
 from rsvl_jax.data import transforms
 from rsvl_jax.data.transforms import Augmentation, CorruptImage, Crop, Turn
