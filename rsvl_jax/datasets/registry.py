@@ -1,0 +1,53 @@
+"""Which data sets there are, and where they lie: `<data_dir>/<name>/<config>/<version>/`."""
+
+import difflib
+import os
+from dataclasses import dataclass
+
+from rsvl_jax.errors import UserError
+
+_CONFIGS = {"earth_tiles": ("full", "mini")}
+_VERSIONS = {"earth_tiles": "1.0.0"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set: builder, config and version as TFDS names them."""
+
+    builder: str
+    config: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """What people call it: "earth_tiles", or "earth_tiles/mini"."""
+        default = self.config == _CONFIGS[self.builder][0]
+        return self.builder if default else f"{self.builder}/{self.config}"
+
+    def directory(self, data_dir: str) -> str:
+        """Absolute path of the data set below `data_dir`."""
+        return os.path.join(local(data_dir), self.builder, self.config, self.version)
+
+
+def entries() -> list[Entry]:
+    """Every data set that can be built."""
+    return [Entry(b, c, _VERSIONS[b]) for b, configs in _CONFIGS.items() for c in configs]
+
+
+def find(name: str) -> Entry:
+    """The data set called `name` ("earth_tiles/full" is "earth_tiles"); UserError if unknown."""
+    known = {entry.name: entry for entry in entries()}
+    known |= {f"{e.builder}/{e.config}": e for e in entries()}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+    raise UserError(f"unknown data set {name!r}: did you mean {near!r}?")
+
+
+def local(data_dir: str) -> str:
+    """Absolute path of a data directory; UserError for an object-store address."""
+    if "://" in data_dir:
+        raise UserError(
+            f"data directory {data_dir!r} is not a local path: mount or copy the data set first"
+        )
+    return os.path.abspath(os.path.expanduser(data_dir))

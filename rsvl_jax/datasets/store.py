@@ -1,0 +1,169 @@
+"""Building data sets and finding their files. Nothing bears the final name until it is whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rsvl_jax.datasets import registry
+from rsvl_jax.datasets.registry import Entry
+from rsvl_jax.datasets.source import Source
+from rsvl_jax.errors import UserError
+
+MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"
+
+
+def ensure(name: str, data_dir: str) -> None:
+    """Builds a data set unless it is there. Calls at the same time wait for one another.
+
+    A build that was killed leaves only a hidden directory, which the next one clears.
+    Raises UserError for an unknown name, a directory that is half there (files without a
+    manifest), one that cannot be written, a full disk.
+    """
+    entry = registry.find(name)
+    directory = entry.directory(data_dir)
+    if _is_whole(directory):
+        return
+    with _disk_errors(directory), _lock(_hidden(entry, data_dir, "lock")):
+        if not _is_whole(directory):
+            _build(entry, data_dir)
+
+
+def manifest(name: str, data_dir: str) -> dict[str, Any]:
+    """What a built data set is.
+
+    Keys: name, version, splits (records of each), fingerprint (of all records), classes (names of
+    the labels), prompts (zero-shot templates, "{c}" for a class), class_counts (by split and
+    class). Raises UserError where it is missing or unreadable.
+    """
+    return _read_json(name, data_dir, MANIFEST)
+
+
+def provenance(name: str, data_dir: str) -> dict[str, Any]:
+    """What the files are: "files" (size and SHA-256 by name) and "packages" (versions read)."""
+    return _read_json(name, data_dir, PROVENANCE)
+
+
+def artifact(name: str, data_dir: str, filename: str) -> str:
+    """Absolute path of a file of a data set, such as "tokenizer.model"; UserError if missing."""
+    directory = registry.find(name).directory(data_dir)
+    path = os.path.join(directory, filename)
+    if not os.path.isfile(path):
+        have = ", ".join(sorted(os.listdir(directory))) if os.path.isdir(directory) else "nothing"
+        raise UserError(f"no file {filename!r} in {directory!r} (it holds {have})")
+    return path
+
+
+def load(name: str, data_dir: str, split: str) -> Source:
+    """Opens a split: "train", "validation" or "test".
+
+    A record is a dict:
+      id str · image PNG bytes, RGB 64 x 64 · captions list[str], all different, the fullest first
+      lon, lat of the centre, degrees · bbox float32 [4]: W, S, E, N degrees, E beyond 180 where
+      the tile crosses the antimeridian · landcover float32 [17], IGBP shares · label int, index
+      into manifest["classes"], -1 ambiguous · dominant int, IGBP class · mask PNG bytes, uint8
+      IGBP class of each pixel · climate str, Koppen code or "" · country, continent, city str
+      phrases list[str] and boxes float32 [M, 4], pixels xmin, ymin, xmax, ymax · block int, split
+      block · row, col int, top left corner in the mosaic.
+
+    Raises UserError for a missing data set, an unknown split, a shard of the wrong size.
+    """
+    counts = manifest(name, data_dir)["splits"]
+    if split not in counts:
+        raise UserError(f"unknown split {split!r} of {name!r}: it has {', '.join(counts)}")
+    files = provenance(name, data_dir)["files"]
+    shards = sorted(f for f in files if f"-{split}.array_record" in f)
+    paths = [artifact(name, data_dir, shard) for shard in shards]
+    for shard, path in zip(shards, paths, strict=True):
+        if os.path.getsize(path) != files[shard]["bytes"]:
+            raise UserError(
+                f"shard {path!r} has {os.path.getsize(path)} bytes, not {files[shard]['bytes']}: "
+                "delete its directory and build the data set again"
+            )
+    return Source(paths, counts[split])
+
+
+def _is_whole(directory: str) -> bool:
+    if os.path.isfile(os.path.join(directory, MANIFEST)):
+        return True
+    if os.path.isdir(directory) and os.listdir(directory):
+        raise UserError(
+            f"{directory!r} is half built (it has no {MANIFEST}): delete it and build again"
+        )
+    return False
+
+
+def _build(entry: Entry, data_dir: str) -> None:
+    from rsvl_jax.datasets import building  # TFDS and the rasters load only where they are needed
+
+    staging = _hidden(entry, data_dir, "building")
+    if os.path.isdir(staging):
+        print(f"clearing {staging}, left by a build that was stopped", file=sys.stderr)
+        shutil.rmtree(staging)
+    final = entry.directory(data_dir)
+    print(f"building {entry.name} {entry.version} in {final}", file=sys.stderr)
+    try:
+        whole = building.build(entry, staging)
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        os.replace(whole, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _hidden(entry: Entry, data_dir: str, purpose: str) -> str:
+    return os.path.join(
+        registry.local(data_dir), f".{entry.builder}-{entry.config}-{entry.version}.{purpose}"
+    )
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process is building this data set: waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _disk_errors(directory: str) -> Iterator[None]:
+    """Full and read-only disks as one line; ArrayRecord reports them as a RuntimeError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot write {error.filename or directory!r} ({reason}): make room or choose "
+            "another data directory"
+        ) from error
+    except RuntimeError as error:
+        if "No space left" not in str(error):
+            raise
+        raise UserError(
+            f"cannot write {directory!r} (No space left on device): make room or choose another "
+            "data directory"
+        ) from error
+
+
+def _read_json(name: str, data_dir: str, filename: str) -> dict[str, Any]:
+    entry = registry.find(name)
+    path = os.path.join(entry.directory(data_dir), filename)
+    command = f"python -m rsvl_jax.datasets build --data_dir={data_dir} --name={entry.name}"
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError as error:
+        _is_whole(os.path.dirname(path))
+        raise UserError(f"no data set {name!r} in {data_dir!r}: build it with '{command}'") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path!r} is not JSON ({error}): delete its directory and run '{command}'"
+        ) from error
