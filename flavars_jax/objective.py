@@ -14,9 +14,9 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 | objective.weights | mim, mlm, mmm_image, mmm_text, itm, image_text, image_location,          |
 |                   | text_location                                                            |
 | objective         | mim_design, image_tokenizer, codebook_size, image_mask_ratio,            |
-|                   | norm_pixels, itm_negatives, identical_captions, contrast,                |
-|                   | logit_scale_init, logit_scale_max                                        |
-| data              | mean, std                                                                |
+|                   | text_mask_ratio, norm_pixels, itm_negatives, identical_captions,         |
+|                   | contrast, logit_scale_init, logit_scale_max                              |
+| data              | mean, std, streams                                                       |
 
 A term whose weight is the number 0 is off, and the parts that only it would train do not exist.
 """
@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flavars_jax import inference, terms
+from flavars_jax import flops, inference, terms
 from flavars_jax.model import FlavarsModel
 from flavars_jax.settings import CONTRASTS, from_config
 from rsvl_jax.errors import UserError
@@ -95,6 +95,10 @@ class FlavarsObjective:
         """logit_scale/<contrast>: what multiplies the cosines now."""
         scales = self._scales(params)
         return {f"logit_scale/{name}": jnp.exp(scale) for name, scale in scales.items()}
+
+    def flops_per_sample(self) -> float:
+        """Analytic FLOPs of forward and backward for one row of the batch, see `flops`."""
+        return flops.per_sample(self.settings)
 
     @property
     def contrasts(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """From the config to checked, typed settings of the model and the objective."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,8 @@ class Settings:
     """Everything that the model and the objective read; see the table in `objective`.
 
     weights: of the terms that are on, the others are not there; mim_design and the following:
-    config keys of the same names; masked_patches: patches that MIM hides in each image.
+    config keys of the same names; masked_patches: patches that MIM hides in each image;
+    masked_words: places for hidden tokens in each text; streams: share of the batch's rows.
     """
 
     image: VitConfig
@@ -54,12 +56,14 @@ class Settings:
     image_tokenizer: str
     codebook_size: int
     masked_patches: int
+    masked_words: int
     norm_pixels: bool
     itm_negatives: str
     identical_captions: bool
     contrast: str
     logit_scale_init: float
     logit_scale_max: float | None
+    streams: Mapping[str, float]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -127,10 +131,12 @@ def from_config(config: Any) -> Settings:
         weights=_weights(objective.weights),
         codebook_size=_positive("objective.codebook_size", objective.codebook_size),
         masked_patches=_masked_patches(objective.image_mask_ratio, image),
+        masked_words=_masked_words(objective.text_mask_ratio, model.text.length),
         norm_pixels=objective.norm_pixels,
         identical_captions=objective.identical_captions,
         logit_scale_init=objective.logit_scale_init,
         logit_scale_max=objective.logit_scale_max,
+        streams=_streams(config.data.streams),
         mean=_channels("data.mean", config.data.mean),
         std=_channels("data.std", config.data.std),
         **chosen,
@@ -238,7 +244,30 @@ def _masked_patches(ratio: float, image: VitConfig) -> int:
     return count
 
 
+def _masked_words(ratio: float, length: int) -> int:
+    """The expected number, and slack for whole words."""
+    if not 0 < ratio < 1:
+        raise UserError(f"objective.text_mask_ratio={ratio} must lie between 0 and 1")
+    return min(math.ceil(ratio * length) + 1, length)
+
+
+def _streams(section: Any) -> Mapping[str, float]:
+    """Shares that add up to one."""
+    shares = {name: float(section[name]) for name in section}
+    total = sum(shares.values())
+    if total <= 0 or min(shares.values()) < 0:
+        raise UserError(f"data.streams={shares}: shares must be positive and not all zero")
+    return {name: share / total for name, share in shares.items() if share}
+
+
 def _check(settings: Settings) -> None:
+    for name in settings.on:
+        own = {"mim": "image", "mlm": "text"}.get(name, "paired")
+        if not {own, "paired"} & set(settings.streams):
+            raise UserError(
+                f"objective.weights.{name} has nothing to learn from: "
+                f"give data.streams.paired a share, or the weight 0"
+            )
     if settings.hard_itm and "image_text" not in settings.on:
         raise UserError(
             "objective.itm_negatives='hard' draws by image-text similarity: "

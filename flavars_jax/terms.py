@@ -30,7 +30,7 @@ NO_VIEWS = Views(None, None)
 
 def compute(model: FlavarsModel, batch: Batch, rng: jax.Array) -> dict[str, Term]:
     """name -> (sum, count) of every term that is on. rng: key for dropout and hard negatives."""
-    on = model.settings.on
+    on, batch = model.settings.on, _with_codes(model, batch)
     image, text = _encode_pairs(model, batch, rng) if "paired" in batch else (NO_VIEWS, NO_VIEWS)
     found: dict[str, Term] = {}
     if "mim" in on:
@@ -42,6 +42,21 @@ def compute(model: FlavarsModel, batch: Batch, rng: jax.Array) -> dict[str, Term
         found |= _contrasts(model, batch["paired"], image.clean, text.clean, rng)
     if model.settings.hard_itm:
         found["itm"] = _hard_matching(model, batch["paired"], image.clean, text.clean, rng)
+    return found
+
+
+def _with_codes(model: FlavarsModel, batch: Batch) -> Batch:
+    """The batch with the visual words of masked patches, int32 [B, K] "mim_labels", once a sample.
+
+    A pipeline may bring its own, made ahead by the same tokenizer.
+    """
+    if not model.settings.predicts_codes:
+        return batch
+    found = dict(batch)
+    for stream, sample in batch.items():
+        if "mim_positions" in sample and "mim_labels" not in sample:
+            codes = model.tokenizer(sample["image"])
+            found[stream] = sample | {"mim_labels": masked.gather(codes, sample["mim_positions"])}
     return found
 
 
@@ -66,7 +81,7 @@ def _mim(model: FlavarsModel, batch: Batch, pairs: Views, rng: jax.Array) -> Ter
         key = named_key(rng, "image stream")
         encoded = model.encode_images(sample, clean=False, masked=True, rng=key).masked
     if not model.settings.mae:
-        return _codes_term(model, model.mim_head, encoded.tokens[:, 1:], sample)
+        return _codes_term(model.mim_head, encoded.tokens[:, 1:], sample)
     keep = sample["mae_keep"]
     predictions = model.decoder(encoded.tokens, keep, rng=named_key(rng, "decoder"))
     positions = mae.removed(keep, model.settings.patches)
@@ -98,7 +113,7 @@ def _fused_terms(
         predictions = model.mmm_image_head(masked.gather(patches, positions))
         found["mmm_image"] = _pixels_term(model, predictions, positions, pairs, rows)
     elif "mmm_image" in s.on:
-        found["mmm_image"] = _codes_term(model, model.mmm_image_head, patches, pairs, rows)
+        found["mmm_image"] = _codes_term(model.mmm_image_head, patches, pairs, rows)
     if "mmm_text" in s.on:
         found["mmm_text"] = _words_term(model.mmm_text_head, words, pairs, rows)
     if "itm" in s.on and not s.hard_itm:
@@ -107,15 +122,12 @@ def _fused_terms(
     return found
 
 
-def _codes_term(
-    model: FlavarsModel, head: Head, tokens: jax.Array, sample: Sample, rows: Rows = None
-) -> Term:
+def _codes_term(head: Head, tokens: jax.Array, sample: Sample, rows: Rows = None) -> Term:
     """Visual words of the masked patches; tokens [B, N, D]."""
-    positions, weights = sample["mim_positions"], sample["mim_weights"]
-    labels = masked.gather(model.tokenizer(sample["image"]), positions)
+    weights = sample["mim_weights"]
     return masked.cross_entropy(
-        logits=head(masked.gather(tokens, positions)),
-        labels=labels,
+        logits=head(masked.gather(tokens, sample["mim_positions"])),
+        labels=sample["mim_labels"],
         weights=weights if rows is None else weights * rows[:, None],
     )
 

@@ -25,11 +25,6 @@ TOWERS = {
 }
 
 
-def named(tree):
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 @pytest.mark.parametrize("preset", tiny.PRESETS)
 def test_terms_and_parts_of_a_preset(preset):
     model, variables = tiny.prepared(preset)
@@ -73,8 +68,8 @@ def test_values_at_the_start(preset):
 def test_gradients_reach_every_parameter(preset):
     _, variables = tiny.prepared(preset)
     _, grads = tiny.run(preset)
-    grads = named(grads)
-    assert set(grads) == set(named(variables["params"]))
+    grads = tiny.named(grads)
+    assert set(grads) == set(tiny.named(variables["params"]))
     for name, grad in grads.items():
         assert np.all(np.isfinite(grad)), name
         assert np.max(np.abs(grad)) > 1e-6, f"{name} is trained by nothing"
@@ -86,7 +81,7 @@ def test_eight_devices_equal_one(preset):
     (loss8, terms8), grads8 = tiny.run(preset, devices=8)
     assert float(loss8) == pytest.approx(float(loss1), rel=2e-6)
     assert terms8 == pytest.approx(terms1, rel=5e-6)
-    ones, eights = named(grads1), named(grads8)
+    ones, eights = tiny.named(grads1), tiny.named(grads8)
     for name, one in ones.items():
         np.testing.assert_allclose(
             eights[name], one, rtol=0, atol=2e-5 * np.max(np.abs(one)), err_msg=name
@@ -106,8 +101,8 @@ def test_rows_stay_on_their_device():
 
 def test_one_seed_gives_one_image_encoder():
     flavars, clip = (tiny.prepared(preset)[1]["params"] for preset in ("flavars", "clip"))
-    for name, leaf in named(clip["image"]).items():
-        np.testing.assert_array_equal(leaf, named(flavars["image"])[name], err_msg=name)
+    for name, leaf in tiny.named(clip["image"]).items():
+        np.testing.assert_array_equal(leaf, tiny.named(flavars["image"])[name], err_msg=name)
 
 
 def test_project_clamps_the_logit_scales_alone():
@@ -116,8 +111,8 @@ def test_project_clamps_the_logit_scales_alone():
     projected = model.project(params)
     changed = {
         name
-        for name, leaf in named(projected).items()
-        if np.any(np.asarray(leaf) != named(params)[name])
+        for name, leaf in tiny.named(projected).items()
+        if np.any(np.asarray(leaf) != tiny.named(params)[name])
     }
     assert changed == {"image_text/scale/value", "image_location/scale/value"}
     assert model.scalars(projected)["logit_scale/image_text"] == pytest.approx(100, rel=1e-4)

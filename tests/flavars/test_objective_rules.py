@@ -51,18 +51,6 @@ def cross_entropy(logits, labels):
     return -np.mean(log_p[np.arange(len(labels)), labels])
 
 
-def contrast(pair, scale, rows, matches):
-    a, b = (np.asarray(x, np.float64) for x in pair)
-    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    logits = math.exp(scale) * a @ b.T
-    costs = []
-    for direction, positives in ((logits, matches), (logits.T, matches.T)):
-        for i in np.flatnonzero(rows):
-            log_p = direction[i] - np.log(np.exp(direction[i]).sum())
-            costs.append(-np.mean(log_p[positives[i]]))
-    return np.mean(costs)
-
-
 def dense(s, kind):
     """Boolean mask and labels at all positions of the text."""
     mask, labels = np.zeros_like(s["text_mask"]), np.zeros_like(s["text"])
@@ -88,8 +76,8 @@ def reference(s, params):
         "mmm_image": cross_entropy(out["mmm_image"][patch_rows], out["codes"][patch_rows]),
         "mmm_text": cross_entropy(out["mmm_text"][word_rows], word_labels[word_rows]),
         "itm": cross_entropy(out["itm"], label),
-        "image_text": contrast(out["image_text"], scale["image_text"], rows, same | diagonal),
-        "image_location": contrast(
+        "image_text": tiny.contrast(out["image_text"], scale["image_text"], rows, same | diagonal),
+        "image_location": tiny.contrast(
             out["image_location"], scale["image_location"], diagonal[0] | True, diagonal
         ),
     }

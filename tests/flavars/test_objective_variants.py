@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_objective_presets import named
-from test_objective_rules import contrast
 
 HARD = {"objective__itm_negatives": "hard", "objective__weights__text_location": 1.0}
 MAE = {
@@ -34,8 +32,8 @@ def test_every_term_is_finite_and_trains_every_parameter(variant):
     assert set(terms) == set(model.weights)
     assert ("text_location" in terms) == (variant == "hard")
     assert np.isfinite(loss)
-    assert set(named(grads)) == set(named(variables["params"]))
-    for name, grad in named(grads).items():
+    assert set(tiny.named(grads)) == set(tiny.named(variables["params"]))
+    for name, grad in tiny.named(grads).items():
         assert np.max(np.abs(grad)) > 1e-6, f"{name} is trained by nothing"
 
 
@@ -60,7 +58,7 @@ def test_text_location_takes_matching_texts_and_all_their_places():
     rows = s["itm_label"] != 0
     # text i describes the places of its twins, but not where a twin was put by a swap
     matches = (s["text_id"][:, None] == s["text_id"][None]) & rows[None] | np.eye(16, dtype=bool)
-    want = contrast(
+    want = tiny.contrast(
         (texts["location_space"], place), params["text_location"]["scale"]["value"], rows, matches
     )
     assert tiny.means(terms)["text_location"] == pytest.approx(want, rel=2e-5)

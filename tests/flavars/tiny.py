@@ -1,6 +1,7 @@
 """A FLAVARS small enough to compile in seconds, its batches, and one jitted step by preset."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ def config(preset="flavars", **changes):
     tiny.model.location.update(degree=4, width=16, dim=12)
     tiny.model.decoder.update(width=16, depth=1, heads=2)
     tiny.model.update(embed_dim=8, location_dim=12)
-    tiny.objective.codebook_size = CODES
+    ratio = KI / N if tiny.objective.mim_design == "codebook" else 1 - KEEP / N
+    tiny.objective.update(codebook_size=CODES, image_mask_ratio=ratio, text_mask_ratio=0.3)
     for key, value in changes.items():
         *sections, leaf = key.split("__")
         section = functools.reduce(lambda node, name: node[name], sections, tiny)
@@ -143,3 +145,22 @@ def run(preset, params=None, samples=None, devices=1):
 
 def means(terms):
     return {name: float(value) / max(float(count), 1) for name, (value, count) in terms.items()}
+
+
+def named(tree):
+    """Leaves by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def contrast(pair, scale, rows, matches):
+    """Float64 loops: symmetric contrast of a pair of embeddings over some rows."""
+    a, b = (np.asarray(x, np.float64) for x in pair)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    logits = math.exp(scale) * a @ b.T
+    costs = []
+    for direction, positives in ((logits, matches), (logits.T, matches.T)):
+        for i in np.flatnonzero(rows):
+            log_p = direction[i] - np.log(np.exp(direction[i]).sum())
+            costs.append(-np.mean(log_p[positives[i]]))
+    return np.mean(costs)
