@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from rsvl_jax.report.files import Curve
-from rsvl_jax.report.markup import Child, Safe, number, percent, tag
+from rsvl_jax.report.markup import Child, Safe, percent, tag
 
 _WIDTH, _HEIGHT = 300, 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 8, 8, 20
 _MAX_POINTS = 300
+_NOISY = 20  # from as many points on, a running mean is worth drawing
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,23 @@ class Row:
     model: bool = False
 
 
-def dots(rows: Sequence[Row], *, chance: float | None, caption: Child = None) -> Safe:
+def dots(rows: Sequence[Row], *, chance: float | None, plain: bool = False) -> Safe:
     """Rows of dots with whiskers on one scale from 0, and their numbers, as a table.
 
-    chance: value of a random guess, a dashed line through all rows.
+    chance: value of a random guess, a dashed line through all rows. plain: all rows alike, and
+    no room for intervals.
     """
     highs = [row.interval[1] if row.interval else row.value for row in rows]
     ticks = _ticks(0.0, max([*highs, chance or 0.0, 1.0]), 4)
     end = ticks[-1]
     body = [_dot_row(row, chance, end) for row in rows]
-    marks = [tag("i", number(tick), style=_left(tick, end)) for tick in ticks]
+    marks = [tag("i", short(tick), style=_left(tick, end)) for tick in ticks]
     foot = tag("tr", tag("td"), tag("td", marks), tag("td"), aria_hidden="true")
     return tag(
         "table",
-        tag("caption", caption, class_="note") if caption else None,
         tag("tbody", body),
         tag("tfoot", foot),
-        class_="dots",
+        class_="dots plain" if plain else "dots",
         style=f"--step:{100 * (ticks[1] - ticks[0]) / end:.3f}%",
     )
 
@@ -81,8 +82,15 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     return [float(tick) for tick in ticks]
 
 
-def line(curve: Curve, *, label: str, start: float | None = None, from_zero: bool = False) -> Safe:
-    """A curve over steps: logged values thin, their running mean thick.
+def line(
+    curve: Curve,
+    *,
+    label: str,
+    start: float | None = None,
+    from_zero: bool = False,
+    smooth: bool = True,
+) -> Safe:
+    """A curve over steps; where it is noisy, the logged values thin and their running mean thick.
 
     label: for people who do not see it. start: value at initialisation, a dashed line.
     """
@@ -96,7 +104,7 @@ def line(curve: Curve, *, label: str, start: float | None = None, from_zero: boo
         "svg",
         frame.grid(),
         _start(frame, start),
-        _paths(frame, curve),
+        _paths(frame, curve, smooth),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label=label,
@@ -122,13 +130,13 @@ class _Frame:
         for tick in self.ys:
             y = f"{self.y(tick):.1f}"
             found.append(_line(_LEFT, y, _WIDTH - _RIGHT, y, "grid"))
-            found.append(tag("text", _short(tick), x=_LEFT - 5, y=y, dy=4, text_anchor="end"))
-        for tick in _ticks(0, self.end, 3):
-            if tick > self.end:
-                continue
+            found.append(tag("text", short(tick), x=_LEFT - 5, y=y, dy=4, text_anchor="end"))
+        steps = [tick for tick in _ticks(0, self.end, 3) if tick <= self.end]
+        for tick in steps:
             x = f"{self.x(tick):.1f}"
             anchor = "end" if tick == self.end else "middle"
-            found.append(tag("text", _short(tick), x=x, y=_HEIGHT - 5, text_anchor=anchor))
+            words = f"{short(tick)} steps" if tick == steps[-1] else short(tick)
+            found.append(tag("text", words, x=x, y=_HEIGHT - 5, text_anchor=anchor))
         return found
 
 
@@ -136,13 +144,13 @@ def _line(x1: object, y1: object, x2: object, y2: object, class_: str) -> Safe:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def _short(value: float) -> str:
-    """A tick: 2000 as 2k, 0.0005 as 5e-4."""
+def short(value: float) -> str:
+    """A tick: 20000 as 20k, 0.0005 as 5e−4."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     if abs(value) >= 1e4:
         return f"{value / 1e3:g}k"
-    if value and abs(value) < 1e-3:
+    if value and abs(value) < 2e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
     return f"{round(value, 6):g}".replace("-", "−")
@@ -156,15 +164,15 @@ def _start(frame: _Frame, start: float | None) -> list[Safe]:
     return [_line(_LEFT, y, _WIDTH - _RIGHT, y, "start"), dot]
 
 
-def _paths(frame: _Frame, curve: Curve) -> list[Safe]:
-    """The running mean, over the raw values where there are enough of them to be noisy."""
-    if len(curve.steps) < 20:
+def _paths(frame: _Frame, curve: Curve, smooth: bool) -> list[Safe]:
+    """The running mean, over the raw values where there are enough of them."""
+    if not smooth or len(curve.steps) < _NOISY:
         return [_polyline(frame, curve, "line")]
     window = max(3, len(curve.steps) // 15)
     kernel = np.ones(window)
     counts = np.convolve(np.ones(len(curve.values)), kernel, "same")
-    smooth = Curve(curve.steps, np.convolve(curve.values, kernel, "same") / counts)
-    return [_polyline(frame, curve, "raw"), _polyline(frame, smooth, "line")]
+    mean = Curve(curve.steps, np.convolve(curve.values, kernel, "same") / counts)
+    return [_polyline(frame, curve, "raw"), _polyline(frame, mean, "line")]
 
 
 def _polyline(frame: _Frame, curve: Curve, class_: str) -> Safe:

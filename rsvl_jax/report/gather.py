@@ -36,28 +36,32 @@ def retrievals(
     right = retrieval.identical(captions, captions)
     scores = normalize(image_vectors) @ normalize(text_vectors).T
     rng = np.random.default_rng(seed)
-    # One column a caption: the same string five times over would show nothing.
+    # Each caption once, as query and as answer: five times the same string would show nothing.
     distinct = np.sort(np.unique(texts, return_index=True)[1])
-    ranks, q = _best_and_worst(scores, right, shown, rng)
+    ranks, q = _best_and_worst(scores, right, distinct, shown, rng)
     order = distinct[_highest(scores[q][:, distinct], top)]
     hits = np.take_along_axis(right[q], order, axis=1)
     to_text = CaptionRetrievals(images[q], texts[q], texts[order], hits, ranks, len(texts))
-    ranks, q = _best_and_worst(scores.T, right, shown, rng)
+    ranks, q = _best_and_worst(scores.T, right, distinct, shown, rng)
     order = _highest(scores.T[q], top)
     hits = np.take_along_axis(right[q], order, axis=1)
     return to_text, ImageRetrievals(texts[q], images[order], hits, ranks, len(texts))
 
 
 def _best_and_worst(
-    scores: np.ndarray, right: np.ndarray, shown: int, rng: np.random.Generator
+    scores: np.ndarray,
+    right: np.ndarray,
+    queries: np.ndarray,
+    shown: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks and indices of the queries with the lowest and the highest ranks, best first."""
+    """Ranks and indices of those of `queries` with the lowest and the highest ranks, best first."""
     ranks = retrieval.ranks_from_scores(scores, right)
-    order = rng.permutation(len(ranks))
+    order = rng.permutation(queries)
     order = order[np.argsort(ranks[order], kind="stable")]
     shown = min(shown, len(order) // 2)
-    queries = np.concatenate([order[:shown], order[len(order) - shown :]])
-    return ranks[queries], queries
+    chosen = np.concatenate([order[:shown], order[len(order) - shown :]])
+    return ranks[chosen], chosen
 
 
 def _highest(scores: np.ndarray, top: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def tiles(shown: TileMap | None) -> Safe:
     """The section of the tile map."""
     if shown is None or not len(shown.lon):
         return missing("No tile positions were given to the report, so there is no map of them.")
-    splits = [str(split) for split in dict.fromkeys(np.asarray(shown.split).tolist())]
+    splits = _splits(shown)
     counts = {name: int(np.sum(np.asarray(shown.split) == name)) for name in splits}
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     entries = [
@@ -54,13 +54,20 @@ def tiles(shown: TileMap | None) -> Safe:
 def draw_tiles(shown: TileMap) -> np.ndarray:
     """Blue Marble with the ground that each split covers tinted and outlined: uint8 [h,w,3]."""
     canvas = _quiet(_blue_marble())
-    for name in dict.fromkeys(np.asarray(shown.split).tolist()):
+    for name in _splits(shown):
         rows = np.asarray(shown.split) == name
         covered = _cover(shown.lon[rows], shown.lat[rows], shown.size_degrees)
         inside = cv2.erode(covered, np.ones((3, 3), np.uint8))
         canvas = _tint(canvas, inside, _colour(name), 0.42)
         canvas = _tint(canvas, covered - inside, _colour(name), 0.95)
     return canvas
+
+
+def _splits(shown: TileMap) -> list[str]:
+    """The splits that have tiles: the known ones in their order, then others."""
+    present = {str(split) for split in np.asarray(shown.split).tolist()}
+    known = [name for name in _COLOURS if name in present]
+    return known + sorted(present.difference(known))
 
 
 def _colour(split: str) -> tuple[int, int, int]:

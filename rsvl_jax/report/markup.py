@@ -88,7 +88,11 @@ def details(summary: Child, *children: Child) -> Safe:
 
 
 def number(value: float) -> str:
-    """A number for people: three significant digits or more, thousands separated."""
+    """A number for people: two or three significant digits, thousands separated, a true minus."""
+    return _digits(value).replace("-", "−")
+
+
+def _digits(value: float) -> str:
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}"
@@ -96,7 +100,8 @@ def number(value: float) -> str:
         return f"{value:.0f}"
     if size >= 0.01:
         return f"{value:.2f}" if size < 10 else f"{value:.1f}"
-    return f"{value:.1e}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def signed(value: float) -> str:

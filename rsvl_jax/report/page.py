@@ -77,7 +77,7 @@ def render(run: Run, shown: Illustrations) -> str:
 
 
 def _header(run: Run, shown: Illustrations, title: str) -> list[Safe]:
-    facts = {**_counts(run), **_context(run, shown.facts)}
+    facts = {**_named(shown.facts), **_counts(run), **_origin(run)}
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()]
     return [
         tag("h1", title),
@@ -95,7 +95,7 @@ def _lead(run: Run) -> str:
         parts.append(f"Trained for {run.steps:,} steps" + (f" on {name}." if name else "."))
     if run.cards:
         card = run.cards[0]
-        parts.append(f"Scored on the {card.split} split of {card.dataset}, which it never saw.")
+        parts.append(f"Scored on the {card.split} split of {card.dataset}, held out from training.")
     return " ".join(parts)
 
 
@@ -113,12 +113,21 @@ def _counts(run: Run) -> dict[str, str]:
     return found
 
 
-def _context(run: Run, facts: Mapping[str, str]) -> dict[str, str]:
-    """Hardware, date, revision, seed and whatever else the method says."""
-    found = {name.replace("_", " ").capitalize(): text for name, text in facts.items() if text}
+def _named(facts: Mapping[str, str]) -> dict[str, str]:
+    """Hardware, date and whatever else the method says; its name stands in the title."""
+    return {
+        name.replace("_", " ").capitalize(): text
+        for name, text in facts.items()
+        if text and name != "method"
+    }
+
+
+def _origin(run: Run) -> dict[str, str]:
+    """Code revision and seed."""
+    found = {}
     revision = next((c.provenance.revision for c in run.cards if c.provenance.revision), "")
     if revision:
-        found["Code revision"] = revision[:12] + ("+changes" if "+" in revision else "")
+        found["Code revision"] = revision[:12] + (" + changes" if "+" in revision else "")
     if "seed" in run.config:
         found["Seed"] = str(run.config["seed"])
     return found
@@ -143,7 +152,7 @@ def _sections(run: Run, shown: Illustrations) -> list[Section]:
     parts = {
         "Scores against the references": scores.against_references(run.cards),
         "Losses": training.losses(run.curves, shown.glossary),
-        "Scores during training": training.progress(run.curves),
+        "Scores during training": training.progress(run.curves, run.cards),
         "Rate and speed": training.machinery(run.curves),
         "Where the tiles lie": maps.tiles(shown.tiles),
         "Filled-in images": pictures.reconstructions(shown.reconstructions),

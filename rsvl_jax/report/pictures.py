@@ -64,7 +64,8 @@ def _query(shown: CaptionRetrievals, index: int) -> Safe:
         tag("div", picture(shown.images[index], f"Query tile: {truth}")),
         tag(
             "div",
-            tag("p", truth),
+            tag("p", tag("span", "Its caption", class_="label"), truth),
+            tag("span", "Ranked highest", class_="label"),
             tag("ol", answers, class_="answers"),
             tag("p", _rank_words(rank, shown.gallery), class_="rank"),
         ),

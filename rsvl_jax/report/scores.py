@@ -41,17 +41,26 @@ def summary(cards: Sequence[Card]) -> Safe:
 def _headline(card: Card) -> Safe:
     lines: list[Child] = [metric_name(card.metric)]
     if card.interval:
-        lines.append(f"95 % interval {_range(card.interval)}")
+        lines.append(f"interval {_range(card.interval)}")
     if card.chance is not None:
         lines.append(f"chance {percent(card.chance)}")
     if best := _best(card.references):
         lines.append(f"best reference {percent(best.value)}: {best.name}")
     return tag(
         "li",
-        tag("span", card.title or card.task, class_="name"),
         tag("b", percent(card.value or 0.0), tag("small", " %")),
+        tag("span", title_of(card), class_="name"),
         [tag("span", text) for text in lines],
     )
+
+
+def title_of(card: Card) -> str:
+    """The card's task as a heading."""
+    title = card.title or card.task
+    if card.task.startswith("retrieval/"):
+        title = f"retrieval, {title}"
+    # "kNN" keeps its small letter.
+    return title if title[1:2].isupper() else title[:1].upper() + title[1:]
 
 
 def metric_name(metric: str) -> str:
@@ -90,14 +99,15 @@ def _panel(card: Card) -> Safe:
     ]
     if card.chance is not None:
         rows.append(charts.Row("chance", card.chance))
-    heading = tag("h3", card.title or card.task)
+    heading = tag("h3", title_of(card))
     what = f"{metric_name(card.metric)}, {card.unit}, {card.n:,} examples of {card.split}"
     return tag(
         "div",
         heading,
         tag("p", what, class_="note"),
         charts.dots(rows, chance=card.chance),
-        [tag("p", sentence, class_="note") for sentence in (_verdict(card), card.note) if sentence],
+        tag("p", _verdict(card), class_="note"),
+        tag("p", f"Note: {card.note}.", class_="note") if card.note else None,
     )
 
 
@@ -137,9 +147,9 @@ def _classes(card: Card) -> Safe:
     what = ", ".join(filter(None, [metric_name(card.metric), f"mean {card.value:.1f}", rule]))
     return tag(
         "div",
-        tag("h3", card.title or card.task),
+        tag("h3", title_of(card)),
         tag("p", what, class_="note"),
-        charts.dots(rows, chance=card.chance),
+        charts.dots(rows, chance=card.chance, plain=True),
     )
 
 
@@ -148,9 +158,16 @@ def everything(cards: Sequence[Card]) -> Safe:
     if not cards:
         return missing(NONE)
     head = ["score", "metric", "value", "95 % interval", "chance", "untrained", "gain", "n"]
-    rows = [[card.title or card.task, metric_name(card.metric), *_cells(card)] for card in cards]
-    text = "Gain: over the same encoder untrained, with its 95 % interval from shared resamples."
-    return details(f"All {len(cards)} scores", tag("p", text, class_="note"), table(head, rows))
+    rows = [[title_of(card), metric_name(card.metric), *_cells(card)] for card in cards]
+    text = (
+        "Values in %, except ranks. Gain: over the same encoder untrained, with its 95 % interval "
+        "from shared resamples."
+    )
+    return details(
+        f"Table of {len(cards)} scores",
+        tag("p", text, class_="note"),
+        table(head, rows, class_="scores"),
+    )
 
 
 def _cells(card: Card) -> list[Child]:
@@ -163,13 +180,17 @@ def _cells(card: Card) -> list[Child]:
         if untrained.difference:
             gain += f" ({' to '.join(map(signed, untrained.difference))})"
     return [
-        f"{percent(card.value)} {card.unit if card.unit == '%' else ''}",
+        _shown(card.value, card.unit),
         _range(card.interval) if card.interval else "",
         "" if card.chance is None else percent(card.chance),
-        "" if untrained is None else percent(untrained.value),
+        "" if untrained is None else _shown(untrained.value, card.unit),
         gain,
         f"{card.n:,}",
     ]
+
+
+def _shown(value: float, unit: str) -> str:
+    return percent(value) if unit == "%" else f"{value:g}"
 
 
 def protocols(cards: Sequence[Card]) -> Safe:
@@ -200,14 +221,14 @@ def _protocol(group: Sequence[Card]) -> Safe:
         for name, value in entries.items()
         if value not in ("", None)
     ]
-    return details(card.title or card.task, tag("dl", pairs, class_="protocol"))
+    return details(title_of(card), tag("dl", pairs, class_="protocol"))
 
 
 def _said(value: Any) -> str:
-    """A value of a protocol in words: lists with commas, synonyms with slashes."""
+    """A value of a protocol in words: lists with semicolons, synonyms with slashes."""
     if isinstance(value, list | tuple):
         parts = [" / ".join(map(str, v)) if isinstance(v, list | tuple) else v for v in value]
-        return ", ".join(str(part) for part in parts)
+        return "; ".join(str(part) for part in parts)
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_said(each)}" for name, each in value.items())
     return str(value)

@@ -46,7 +46,8 @@ figcaption { margin-top: .5rem; }
 img, svg { display: block; max-width: 100%; height: auto; }
 
 .facts {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1rem 1.5rem;
+  display: grid; gap: 1rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(45%, 12rem), 1fr));
   margin: 1.8rem 0 0; max-width: none;
 }
 .facts dt { color: var(--soft); font-size: .8rem; }
@@ -55,13 +56,12 @@ img, svg { display: block; max-width: 100%; height: auto; }
 .headline {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1px;
   margin: 2rem 0 0; padding: 0; list-style: none;
-  background: var(--line); border: 1px solid var(--line);
 }
-.headline li { background: var(--raised); padding: 1rem 1.1rem; }
-.headline b { display: block; font: 600 2rem/1.1 var(--serif); margin: .25rem 0 .35rem; }
+.headline li { background: var(--raised); padding: 1rem 1.1rem; box-shadow: 0 0 0 1px var(--line); }
+.headline b { display: block; font: 600 2rem/1.1 var(--serif); margin: 0 0 .4rem; }
 .headline b small { font-size: 1.1rem; color: var(--soft); font-weight: 400; }
 .headline span { display: block; font-size: .85rem; line-height: 1.4; color: var(--soft); }
-.headline .name { color: var(--ink); font-weight: 600; min-height: 2.4em; line-height: 1.2; }
+.headline .name { color: var(--ink); font-weight: 600; margin-bottom: .3rem; line-height: 1.25; }
 
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
@@ -69,7 +69,8 @@ th, td { text-align: left; padding: .35rem .9rem .35rem 0; vertical-align: basel
 thead th { color: var(--soft); font-weight: 400; font-size: .82rem; white-space: nowrap; }
 tbody th { font-weight: 400; }
 tbody tr { border-top: 1px solid var(--line); }
-td.number, th.number { text-align: right; white-space: nowrap; }
+.scores td { white-space: nowrap; }
+.dots td.number { text-align: right; white-space: nowrap; }
 code, pre, .config td, .config th { font-family: var(--mono); font-size: .82rem; }
 code { overflow-wrap: anywhere; }
 
@@ -80,9 +81,9 @@ code { overflow-wrap: anywhere; }
 .dots { table-layout: fixed; font-size: .85rem; margin-top: .5rem; }
 .dots tr { border: 0; }
 .dots th, .dots td { padding: 0; line-height: 1.25; }
-.dots tbody th { width: 36%; padding: .3rem .8rem .3rem 0; color: var(--soft);
+.dots tbody th { width: 33%; padding: .3rem .8rem .3rem 0; color: var(--soft);
   vertical-align: middle; }
-.dots td.number { width: 7.3rem; padding-left: .8rem; vertical-align: middle; color: var(--soft); }
+.dots td.number { width: 7rem; padding-left: .6rem; vertical-align: middle; color: var(--soft); }
 .dots td.number b { color: inherit; font-weight: 400; }
 .dots td.number small { display: inline-block; width: 4.2rem; font-size: .75rem; }
 .dots .model th, .dots .model td.number b { color: var(--ink); font-weight: 600; }
@@ -95,15 +96,21 @@ code { overflow-wrap: anywhere; }
 .dots .model .bar { background: var(--model); }
 .dots .model .dot { width: 11px; height: 11px; margin: -5.5px 0 0 -5.5px;
   border-color: var(--model); background: var(--model); }
+.dots.plain .model th, .dots.plain .model td.number b { color: inherit; font-weight: 400; }
+.dots.plain th { color: var(--ink); }
+.dots.plain td.number { width: 3.5rem; color: var(--ink); }
+.dots.plain small { display: none; }
 .dots .chance { top: 0; bottom: 0; border-left: 2px dashed var(--held); margin-left: -1px; }
 .dots tfoot td { height: 1.3rem; font-size: .72rem; color: var(--soft); position: relative; }
 .dots tfoot i { top: .15rem; transform: translateX(-50%); }
 
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr));
   gap: 1.8rem 2rem; margin-top: 1.2rem; }
-.curves figcaption { margin: 0 0 .3rem; line-height: 1.35; }
-.curves figcaption b { color: var(--ink); }
-.curves figcaption span { float: right; color: var(--ink); }
+.curves figure { display: flex; flex-direction: column; justify-content: space-between; }
+.curves figcaption { margin: 0 0 .3rem; line-height: 1.35; color: var(--ink); }
+.curves figcaption div { display: flex; justify-content: space-between; gap: .8rem; }
+.curves figcaption span { white-space: nowrap; }
+.curves figcaption p { margin: 0; color: var(--soft); font-size: .82rem; }
 svg text { font: 11px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .raw { fill: none; stroke: var(--model); stroke-width: 1; opacity: .4; }
@@ -129,21 +136,24 @@ svg .startdot { fill: var(--held); }
 .pictures { display: grid; gap: 1.6rem 2rem; margin-top: 1.2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 .pictures > * { break-inside: avoid; }
+.pictures figcaption { margin-top: .1rem; }
 .triptych { display: grid; grid-template-columns: repeat(3, 1fr); gap: 3px; }
 .triptych img, .strip img, .query img { width: 100%; aspect-ratio: 1; object-fit: cover; }
 .triptych span { font-size: .75rem; color: var(--soft); }
 .queries { display: grid; gap: 2rem 3rem; margin-top: .8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
 .query { display: grid; grid-template-columns: 8rem 1fr; gap: 1rem; break-inside: avoid; }
-.query p { margin: 0 0 .4rem; line-height: 1.4; }
+.query p { margin: 0 0 .5rem; line-height: 1.4; }
+.query .label { display: block; color: var(--soft); font-size: .78rem; }
 .query .rank, .strips .rank { font-size: .82rem; color: var(--soft); margin: .4rem 0 0; }
 .answers { list-style: none; margin: 0; padding: 0; font-size: .85rem; line-height: 1.35; }
 .answers li { position: relative; padding: .18rem .4rem .18rem 1.5rem; color: var(--soft); }
 .answers li::before { position: absolute; left: .4rem; content: "·"; }
 .answers .right { color: var(--ink); background: var(--tint); print-color-adjust: exact; }
 .answers .right::before { content: "✓"; color: var(--good); font-weight: 700; }
-.strips { display: grid; gap: 1.8rem; margin-top: .8rem; }
-.strips > * { break-inside: avoid; max-width: 44rem; }
+.strips { display: grid; gap: 1.8rem 3rem; margin-top: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
+.strips > * { break-inside: avoid; }
 .strips p { margin: 0 0 .4rem; }
 .strip { display: grid; grid-template-columns: repeat(5, 1fr); gap: 6px; margin: 0; padding: 0;
   list-style: none; }

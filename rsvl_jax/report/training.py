@@ -1,11 +1,12 @@
 """The section of the loss curves, and that of rate, throughput and waiting for input."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rsvl_jax.evaluation.card import Card
 from rsvl_jax.report import charts
 from rsvl_jax.report.files import Curve
-from rsvl_jax.report.markup import Child, Safe, join, missing, number, tag
-from rsvl_jax.report.scores import HEADLINES
+from rsvl_jax.report.markup import Safe, join, missing, number, tag
+from rsvl_jax.report.scores import HEADLINES, metric_name, title_of
 
 LOSS = "train/loss"
 _SPEED = {
@@ -13,7 +14,8 @@ _SPEED = {
     "perf/mfu": ("model FLOP utilisation, %", 100.0),
     "perf/input_wait": ("waiting for input, % of the time", 100.0),
 }
-_OPTIMISER = {"train/learning_rate": "learning rate", "train/grad_norm": "gradient norm"}
+RATE = "train/learning_rate"
+_OPTIMISER = {RATE: "learning rate", "train/grad_norm": "gradient norm"}
 
 
 def losses(curves: Mapping[str, Curve], glossary: Mapping[str, str]) -> Safe:
@@ -53,24 +55,30 @@ def _figure(
     curve: Curve,
     start: float | None,
     explanation: str | None = None,
-    from_zero: bool = False,
+    **style: bool,
 ) -> Safe:
     label = f"{title} over {int(curve.steps[-1]):,} steps: {numbers}"
-    words: Child = [" ", explanation] if explanation else None
-    caption = tag("figcaption", tag("span", numbers), tag("b", title), words)
-    return tag("figure", caption, charts.line(curve, label=label, start=start, from_zero=from_zero))
+    caption = tag(
+        "figcaption",
+        tag("div", tag("b", title), tag("span", numbers)),
+        tag("p", explanation) if explanation else None,
+    )
+    return tag("figure", caption, charts.line(curve, label=label, start=start, **style))
 
 
-def progress(curves: Mapping[str, Curve]) -> Safe:
-    """Scores while training: quick ones on held-out blocks."""
+def progress(curves: Mapping[str, Curve], cards: Sequence[Card]) -> Safe:
+    """Scores while training: quick ones on held-out blocks, named as the cards name them."""
+    titles = {f"eval/{card.key}": title_of(card) for card in cards}
     names = [f"eval/{key}" for key in HEADLINES if f"eval/{key}" in curves]
     names = names or [name for name in curves if name.startswith("eval/")][:6]
     figures = []
     for name in names:
         curve = curves[name]
-        title = name.removeprefix("eval/").replace("_", " ").replace("/", " · ")
+        task, metric = name.removeprefix("eval/").rsplit("/", 1)
+        title = titles.get(name, task.replace("_", " ").replace("/", " "))
         numbers = f"{curve.values[0]:.1f} → {curve.values[-1]:.1f}"
-        figures.append(_figure(title, numbers, curve, float(curve.values[0])))
+        start = float(curve.values[0])
+        figures.append(_figure(title, numbers, curve, start, metric_name(metric)))
     if not figures:
         return missing("The run was not scored while it trained.")
     text = (
@@ -85,8 +93,11 @@ def machinery(curves: Mapping[str, Curve]) -> Safe:
     figures = []
     for name, title in _OPTIMISER.items():
         if name in curves:
-            numbers = f"highest {_rate(curves[name].values.max())}"
-            figures.append(_figure(title, numbers, curves[name], None, from_zero=True))
+            numbers = f"highest {number(curves[name].values.max())}"
+            noisy = name != RATE
+            figures.append(
+                _figure(title, numbers, curves[name], None, from_zero=True, smooth=noisy)
+            )
     for name, (title, scale) in _SPEED.items():
         if name in curves:
             curve = Curve(curves[name].steps, scale * curves[name].values)
@@ -100,10 +111,6 @@ def machinery(curves: Mapping[str, Curve]) -> Safe:
         "with a large matrix product."
     )
     return join([tag("p", text, class_="note"), tag("div", figures, class_="curves")])
-
-
-def _rate(value: float) -> str:
-    return f"{value:.3g}"
 
 
 def seconds(curves: Mapping[str, Curve], batch_size: int) -> float | None:
