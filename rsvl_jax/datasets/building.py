@@ -1,4 +1,4 @@
-"""One build: the shards by TFDS, then what is learned from the training split, then the manifest."""
+"""One build: shards by TFDS, what is learned from the training split, then the manifest."""
 
 import contextlib
 import hashlib
@@ -38,7 +38,7 @@ _PACKAGES = (
 def build(entry: Entry, staging: str) -> str:
     """Builds a data set whole below `staging` and returns the directory it is in."""
     directory = _write_shards(entry, staging)
-    train = [r for r in tqdm(_open(directory, "train"), "learning tokens", leave=False)]
+    train = list(tqdm(_open(directory, "train"), "reading the training tiles", leave=False))
     train_tokenizer(
         [caption for record in train for caption in record["captions"]],
         os.path.join(directory, TOKENIZER_FILE),
@@ -85,7 +85,8 @@ def _manifest(entry: Entry, directory: str) -> dict[str, Any]:
         source = _open(directory, split)
         counts[split] = len(source)
         labels[split] = _count_labels(
-            fingerprint.add(split, record) for record in tqdm(source, f"checking {split}", leave=False)
+            fingerprint.add(split, record)
+            for record in tqdm(source, f"checking {split}", leave=False)
         )
     return {
         "name": entry.name,

@@ -162,7 +162,9 @@ def _read_json(name: str, data_dir: str, filename: str) -> dict[str, Any]:
             return json.load(file)
     except FileNotFoundError as error:
         _is_whole(os.path.dirname(path))
-        raise UserError(f"no data set {name!r} in {data_dir!r}: build it with '{command}'") from error
+        raise UserError(
+            f"no data set {name!r} in {data_dir!r}: build it with '{command}'"
+        ) from error
     except ValueError as error:
         raise UserError(
             f"{path!r} is not JSON ({error}): delete its directory and run '{command}'"

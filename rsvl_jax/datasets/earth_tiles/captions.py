@@ -88,9 +88,8 @@ def cover(scene: Scene) -> str:
         word = "and" if other >= _MUCH else "with some"
         text = f"{main} {word} {noun(scene, Kind(second), scene.pick('second', 6))}"
     snow = scene.land_shares[Kind.SNOW]
-    patches = _TRACE <= snow and Kind.SNOW not in (first, second)
-    patches |= _TRACE <= snow < _SOME and second == Kind.SNOW
-    if not patches:
+    told = first == Kind.SNOW or (second == Kind.SNOW and snow >= _SOME)
+    if told or snow < _TRACE:
         return text
     return f"{text} {'and' if ' with ' in text else 'with'} patches of snow"
 

@@ -74,9 +74,7 @@ _SNOW_BRIGHTNESS = 115
 _SNOW_SPREAD = 40
 
 
-def visible_snow(
-    image: np.ndarray, landcover: np.ndarray, climate: np.ndarray
-) -> np.ndarray:
+def visible_snow(image: np.ndarray, landcover: np.ndarray, climate: np.ndarray) -> np.ndarray:
     """Where land is white with snow, bool [H, W].
 
     White alone would take salt flats and bright sand for snow, so the climate must be continental

@@ -43,7 +43,7 @@ class Gazetteer:
     """All cities, with their positions as unit vectors and in pixels of the grid."""
 
     def __init__(self, cities: tuple[City, ...], country_names: Mapping[str, str]):
-        self.cities = cities
+        self.cities = cities = tuple(sorted(cities, key=lambda c: (-c.lat, c.lon)))
         self._country_names = country_names
         lon, lat = np.array([(c.lon, c.lat) for c in cities]).T
         self._tree = cKDTree(_unit(lon, lat))
@@ -65,10 +65,13 @@ class Gazetteer:
 
     def in_tile(self, row: int, col: int, size: int) -> list[tuple[City, float, float]]:
         """Cities inside a tile with their pixel (x, y) in it, the most populous first."""
-        x, y = (self._x - col) % WIDTH, self._y - row
-        inside = np.flatnonzero((x < size) & (y >= 0) & (y < size))
-        inside = inside[np.argsort(-self._population[inside], kind="stable")]
-        return [(self.cities[i], float(x[i]), float(y[i])) for i in inside]
+        first, last = np.searchsorted(self._y, (row, row + size))  # sorted from north to south
+        x = (self._x[first:last] - col) % WIDTH
+        inside = np.flatnonzero(x < size)
+        inside = inside[np.argsort(-self._population[first + inside], kind="stable")]
+        return [
+            (self.cities[first + i], float(x[i]), float(self._y[first + i] - row)) for i in inside
+        ]
 
 
 @functools.lru_cache(maxsize=1)

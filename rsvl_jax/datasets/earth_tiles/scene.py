@@ -82,7 +82,8 @@ def look(rasters: Rasters, gazetteer: Gazetteer, row: int, col: int) -> Scene:
         countries=here,
         continent=countries.continent(here[0], lon=lon, lat=lat) if here else "",
         nearby=nearby,
-        city_country=rasters.prose.get(nearby.city.code) or gazetteer.country_name(nearby.city.code),
+        city_country=rasters.prose.get(nearby.city.code)
+        or gazetteer.country_name(nearby.city.code),
         cities=tuple(gazetteer.in_tile(row, col, size)),
     )
 

@@ -1,0 +1,97 @@
+"""`python -m rsvl_jax.datasets build|check|list|show --data_dir=DIR [--name=NAME]`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rsvl_jax.datasets import registry, store
+from rsvl_jax.errors import UserError
+from rsvl_jax.runtime import exit_status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command of the project does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Carries out a command line (without the program's name)."""
+    arguments = _parse(argv)
+    _COMMANDS[arguments.command](arguments)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m rsvl_jax.datasets", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("build", "build a data set where it is missing"),
+        ("check", "verify every file and record"),
+        ("list", "show what is there"),
+        ("show", "draw a contact sheet of tiles with their captions and boxes"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("--data_dir", default="data", help="where data sets lie [data]")
+        if name != "list":
+            known = ", ".join(entry.name for entry in registry.entries())
+            command.add_argument("--name", default="earth_tiles", help=f"one of: {known}")
+        if name == "show":
+            command.add_argument("--split", default="test")
+            command.add_argument("--count", type=int, default=50)
+            command.add_argument("--out", default="sheet.png", help="PNG file to write")
+    return parser.parse_args(argv)
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    store.ensure(arguments.name, arguments.data_dir)
+    print(_describe(store.manifest(arguments.name, arguments.data_dir)))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from rsvl_jax.datasets.check import check
+
+    manifest = check(arguments.name, arguments.data_dir)
+    print(f"every record is good: {_describe(manifest)}")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    if not os.path.isdir(registry.local(arguments.data_dir)):
+        raise UserError(f"no directory {arguments.data_dir!r}: choose another --data_dir")
+    for entry in registry.entries():
+        directory = entry.directory(arguments.data_dir)
+        if os.path.isfile(os.path.join(directory, store.MANIFEST)):
+            print(_describe(store.manifest(entry.name, arguments.data_dir)))
+        else:
+            state = "half built" if os.path.isdir(directory) else "not built"
+            print(f"{entry.name} {entry.version}: {state}")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from rsvl_jax.datasets.sheet import contact_sheet, spread
+
+    if arguments.count < 1:
+        raise UserError(f"--count={arguments.count} shows nothing: ask for 1 tile or more")
+    source = store.load(arguments.name, arguments.data_dir, arguments.split)
+    records = [source[int(i)] for i in spread(len(source), arguments.count)]
+    classes = store.manifest(arguments.name, arguments.data_dir)["classes"]
+    with open(arguments.out, "wb") as file:
+        file.write(contact_sheet(records, classes))
+    print(f"{len(records)} tiles of {arguments.name}/{arguments.split} in {arguments.out}")
+
+
+def _describe(manifest: dict) -> str:
+    splits = ", ".join(f"{split} {count}" for split, count in manifest["splits"].items())
+    return (
+        f"{manifest['name']} {manifest['version']}: {splits}; {len(manifest['classes'])} classes; "
+        f"fingerprint {manifest['fingerprint'][:12]}"
+    )
+
+
+_COMMANDS = {"build": _build, "check": _check, "list": _list, "show": _show}
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: run(sys.argv[1:])))
