@@ -7,8 +7,8 @@ import numpy as np
 
 from rsvl_jax.report.markup import Safe, tag
 
-MAX_SIDE = 160
-_QUALITY = 90
+MAX_SIDE = 128
+_QUALITY = 85
 
 
 def picture(pixels: np.ndarray, alt: str) -> Safe:

@@ -21,6 +21,7 @@ _COLOURS = {"train": (240, 178, 30), "validation": (255, 255, 255), "test": (255
 _OTHERS = (160, 220, 255)
 _MASK_SHAPE = (1080, 2160)
 _QUALITY = 82
+_MOST_CITIES = 4
 
 
 def tiles(shown: TileMap | None) -> Safe:
@@ -111,10 +112,15 @@ def similarities(shown: Sequence[Similarity]) -> Safe:
     text = (
         "Cosine similarity between the location embedding of every place and that of the marked "
         "city: what the location encoder thinks looks alike. Each map has its own scale, from "
-        "the 1st to the 99th percentile. Where no training tile lies (the sea, mostly) the "
-        "encoder only extrapolates."
+        "the 1st to the 99th percentile. Where no training tile lies, the encoder "
+        "only extrapolates."
     )
-    return join([tag("p", text, class_="note"), tag("div", map(_city, shown), class_="panels")])
+    return join(
+        [
+            tag("p", text, class_="note"),
+            tag("div", map(_city, shown[:_MOST_CITIES]), class_="panels"),
+        ]
+    )
 
 
 def _city(shown: Similarity) -> Safe:

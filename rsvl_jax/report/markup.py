@@ -79,7 +79,7 @@ def table(head: Iterable[Child], rows: Iterable[Iterable[Child]], **attributes: 
         cells = [tag("th", first, scope="row"), *(tag("td", cell) for cell in rest)]
         body.append(tag("tr", cells))
     content = tag("table", tag("thead", header), tag("tbody", body), **attributes)
-    return tag("div", content, class_="scroll", tabindex="0")
+    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label="Table")
 
 
 def details(summary: Child, *children: Child) -> Safe:

@@ -159,11 +159,12 @@ def _sections(run: Run, shown: Illustrations) -> list[Section]:
         "Image to text": pictures.captions(shown.image_to_text),
         "Text to image": pictures.images(shown.text_to_image),
         "Places that look alike": maps.similarities(shown.similarities),
-        "Class by class": scores.per_class(run.cards),
-        "All scores": scores.everything(run.cards),
-        "Protocol of each score": scores.protocols(run.cards),
-        "Configuration": _config(run.config),
     }
+    if run.cards:
+        parts["Class by class"] = scores.per_class(run.cards)
+        parts["All scores"] = scores.everything(run.cards)
+        parts["Protocol of each score"] = scores.protocols(run.cards)
+    parts["Configuration"] = _config(run.config)
     return [Section(title.lower().replace(" ", "-"), title, body) for title, body in parts.items()]
 
 

@@ -9,8 +9,9 @@ from rsvl_jax.report.illustrations import CaptionRetrievals, ImageRetrievals, Re
 from rsvl_jax.report.images import picture
 from rsvl_jax.report.markup import Safe, join, missing, tag
 
-MOST_PICTURES = 12
-MOST_QUERIES = 12
+# Bounds that keep the page below 3 MB even for pictures of noise.
+MOST_PICTURES = 9
+MOST_QUERIES = 8
 MOST_ANSWERS = 5
 
 

@@ -17,7 +17,7 @@ HEADLINES = (
 )
 _MOST = 6
 _UNTRAINED = "untrained"
-NONE = "No scores.json in the work directory: the run has not been scored yet."
+_NONE = "No scores.json in the work directory: the run has not been scored yet."
 
 
 def headlines(cards: Sequence[Card]) -> list[Card]:
@@ -35,7 +35,7 @@ def headlines(cards: Sequence[Card]) -> list[Card]:
 def summary(cards: Sequence[Card]) -> Safe:
     """The headline scores in large figures, each with what it must be read beside."""
     chosen = headlines(cards)
-    return tag("ul", map(_headline, chosen), class_="headline") if chosen else missing(NONE)
+    return tag("ul", map(_headline, chosen), class_="headline") if chosen else join(None)
 
 
 def _headline(card: Card) -> Safe:
@@ -80,7 +80,7 @@ def against_references(cards: Sequence[Card]) -> Safe:
     """A dot chart for each headline score: the model, and what has learned nothing."""
     chosen = headlines(cards)
     if not chosen:
-        return missing(NONE)
+        return missing(_NONE)
     text = (
         "Filled: this model. Hollow: predictors that have learned nothing, or nothing of pixels. "
         "The bar is the 95 % interval, by bootstrap over geographic blocks, because neighbouring "
@@ -155,8 +155,6 @@ def _classes(card: Card) -> Safe:
 
 def everything(cards: Sequence[Card]) -> Safe:
     """All cards in one table, collapsed."""
-    if not cards:
-        return missing(NONE)
     head = ["score", "metric", "value", "95 % interval", "chance", "untrained", "gain", "n"]
     rows = [[title_of(card), metric_name(card.metric), *_cells(card)] for card in cards]
     text = (
@@ -198,8 +196,6 @@ def protocols(cards: Sequence[Card]) -> Safe:
     tasks: dict[str, list[Card]] = {}
     for card in cards:
         tasks.setdefault(card.task, []).append(card)
-    if not tasks:
-        return missing(NONE)
     return join([_protocol(group) for group in tasks.values()])
 
 

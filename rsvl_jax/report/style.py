@@ -10,7 +10,7 @@ CSS = """
     "DejaVu Serif", serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --raised: #1c2026; --ink: #e4e2dc; --soft: #a2a7ae; --line: #343a42;
     --model: #6cb6f2; --other: #a09c93; --good: #5fc9a3; --tint: #1e2d3a; --held: #f08a5d;
@@ -21,7 +21,7 @@ html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body {
   margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 66rem;
   background: var(--paper); color: var(--ink);
-  font: 16px/1.55 var(--sans); font-variant-numeric: tabular-nums;
+  font: 1rem/1.55 var(--sans); font-variant-numeric: tabular-nums;
 }
 h1, h2, h3 { font-weight: 600; line-height: 1.2; text-wrap: balance; }
 h1 { font: 600 2.4rem/1.1 var(--serif); margin: 0 0 .6rem; letter-spacing: -.01em; }
@@ -187,10 +187,13 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
   dl.protocol dd { margin-bottom: .5rem; }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: 10.5pt; }
+  :root { --paper: #fff; }
+  html { font-size: 10.5px; }
+  body { max-width: none; padding: 0; }
   nav { display: none; }
-  section { margin-top: 2rem; }
-  h2, h3 { break-after: avoid; }
+  section { margin-top: 2.5rem; }
+  h2, h3, .note { break-after: avoid; }
+  tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
 }
