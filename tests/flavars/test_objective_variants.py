@@ -21,8 +21,8 @@ MAE = {
 @functools.cache
 def built(variant):
     model = tiny.objective("flavars", **{"hard": HARD, "mae": MAE}[variant])
-    variables = tiny.init(model)
-    return model, variables, tiny.moved(variables["params"]), tiny.step_of(model)
+    variables = tiny.drawn(model)
+    return model, variables, variables["params"], tiny.step_of(model)
 
 
 @pytest.mark.parametrize("variant", ["hard", "mae"])
@@ -106,8 +106,8 @@ def test_unimodal_terms_run_on_their_own_streams():
     only = {f"objective__weights__{name}": 0.0 for name in ("mmm_image", "mmm_text", "itm")}
     model = tiny.objective("flava", **only, objective__weights__image_text=0.0)
     assert set(model.weights) == {"mim", "mlm"}
-    variables = tiny.init(model)
-    params = tiny.moved(variables["params"])
+    variables = tiny.drawn(model)
+    params = variables["params"]
     step = jax.jit(model.terms, compiler_options=tiny.QUICK)
     run = functools.partial(step, params, variables["frozen"], rng=jax.random.key(0))
     s, other = tiny.sample(), tiny.sample(seed=9)

@@ -112,6 +112,22 @@ def init(model):
     return jax.device_get(jax.jit(model.init, compiler_options=QUICK)(jax.random.key(0)))
 
 
+def drawn(model, seed=2):
+    """Variables of the right shapes from NumPy, where the true start does not matter."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        around = 1.0 if name.endswith(("norm/scale", "scale/value")) else 0.0
+        return (around + 0.1 * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    if model.settings.predicts_codes:
+        variables["frozen"]["tokenizer"] = {"centroids": codebook()}
+    return variables
+
+
 @functools.cache
 def prepared(preset):
     """(objective, fresh variables) of a preset, made once."""
