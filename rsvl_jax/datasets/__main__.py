@@ -77,8 +77,12 @@ def _show(arguments: argparse.Namespace) -> None:
     source = store.load(arguments.name, arguments.data_dir, arguments.split)
     records = [source[int(i)] for i in spread(len(source), arguments.count)]
     classes = store.manifest(arguments.name, arguments.data_dir)["classes"]
-    with open(arguments.out, "wb") as file:
-        file.write(contact_sheet(records, classes))
+    sheet = contact_sheet(records, classes)
+    try:
+        with open(arguments.out, "wb") as file:
+            file.write(sheet)
+    except OSError as error:
+        raise UserError(f"cannot write --out={arguments.out!r}: {error.strerror}") from error
     print(f"{len(records)} tiles of {arguments.name}/{arguments.split} in {arguments.out}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rsvl_jax.data.transforms import decode
 
 _COLUMNS = 3
-_CELL = (5.6, 2.1)  # inches
+_CELL = (5.6, 2.2)  # inches
 _COLOURS = ("#ff5050", "#ffd23c", "#5aff5a", "#50c8ff", "#ff78ff", "#ffa05a", "#ffffff", "#c8aaff")
 
 
@@ -53,7 +53,7 @@ def _draw(figure, record, classes, column: int, row: int, rows: int) -> None:
         side, line = number % 2, number // 2
         figure.text(
             x + side * 0.3 * width,
-            bottom + (0.28 - 0.058 * line) * height,
+            bottom + (0.36 - 0.055 * line) * height,
             phrase,
             va="top",
             bbox={"color": colour, "pad": 0.3, "alpha": 0.6},
@@ -64,7 +64,7 @@ def _text(record: Mapping[str, Any], classes: Sequence[str]) -> str:
     label = classes[record["label"]] if record["label"] >= 0 else "ambiguous"
     head = (
         f"{record['id']}  {record['lat']:.1f}N {record['lon']:.1f}E  [{label}]  "
-        f"{record['climate'] or '-'}  {record['country']}, {record['continent'] or '-'}"
+        f"{record['climate'] or '-'}  {record['country']}"
     )
     lines = [head]
     for caption in record["captions"]:

@@ -66,7 +66,7 @@ def captions(scene: Scene) -> list[str]:
         f"{view} {short}",
         _join(full, f"in {scene.continent}" if scene.continent else "") + climate,
         _layout(scene),
-        _join(f"{short}, {_position(scene)}", _country(scene)),
+        f"{_join(short, _country(scene))}, {_position(scene)}",
     ]
     return [_sentence(text) for text in sentences]
 
@@ -124,11 +124,11 @@ def _names(scene: Scene, kind: Kind) -> Sequence[str]:
         case Kind.WOODLAND:
             return ("open woodland", "sparse open woodland")
         case Kind.SAVANNA:
-            return ("savanna", "savanna with scattered trees")
+            return ("savanna", "lightly wooded savanna")
         case Kind.GRASSLAND:
             return ("grassland", "steppe grassland" if climate[:2] == "BS" else "open grassland")
         case Kind.TUNDRA:
-            return ("tundra", "alpine tundra" if pole < 50 else "northern tundra")
+            return ("tundra", "northern tundra")
         case Kind.CROPLAND:
             return ("cropland", "farmland" if scene.igbp[12] > scene.igbp[14] else "mixed cropland")
         case Kind.SNOW:
@@ -174,10 +174,12 @@ def _place(scene: Scene) -> str:
 
 
 def _position(scene: Scene) -> str:
-    nearby = scene.nearby
-    if nearby.km < 25:
-        return f"around {nearby.city.name}"
-    return f"about {round(nearby.km, -1):.0f} km {nearby.way} of {nearby.city.name}"
+    city = scene.nearby.city
+    abroad = city.code not in {country.code for country in scene.countries}
+    name = f"{city.name} ({scene.city_country})" if abroad and scene.city_country else city.name
+    if scene.nearby.km < 25:
+        return f"around {name}"
+    return f"about {round(scene.nearby.km, -1):.0f} km {scene.nearby.way} of {name}"
 
 
 def _country(scene: Scene) -> str:
@@ -201,7 +203,12 @@ def _layout(scene: Scene) -> str:
             ys, xs = np.nonzero(mask)
             way = where(xs, ys)
             seen.append(f"{name} in the {way}" if way else name)
-    return ", ".join(seen) or f"small patches of {cover(scene)}"
+    if not seen:
+        return f"small patches of {cover(scene)}"
+    if len(seen) > 1 or " in the " in seen[0]:
+        return ", ".join(seen)
+    share = max(mask.mean() for _, mask in parts)
+    return f"{seen[0]} in {'most' if share > 0.5 else 'parts'} of the image"
 
 
 def _join(*parts: str) -> str:

@@ -95,7 +95,8 @@ def visible_cover(
     poleward = np.abs(latitude)
     # MODIS calls "savanna" any land with 10-30 % trees; the word is true of low latitudes only.
     cover[(landcover == 9) & (poleward > 35)] = Kind.WOODLAND
-    treeless = _ET[climate] | (_D[climate] & (poleward >= 60))
+    # High mountains of low latitudes have a polar climate too, but are grassland or bare ground.
+    treeless = (_ET[climate] & (poleward >= 50)) | (_D[climate] & (poleward >= 65))
     cover[treeless & np.isin(landcover, _OPEN_LAND)] = Kind.TUNDRA
     cover[visible_snow(image, landcover, climate)] = Kind.SNOW
     return cover

@@ -1,8 +1,13 @@
-"""Cities (GeoNames, 15,000 inhabitants and more): which is near, and which lie in a tile."""
+"""Cities (GeoNames, 15,000 inhabitants and more): which is near, and which lie in a tile.
+
+GeoNames lists districts and suburbs beside cities, some with doubtful or borrowed populations ("New
+South Memphis", 641,608). Real cities have names in other languages or scripts; entries with fewer
+than `NAMES` alternate names are left out.
+"""
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +18,7 @@ from rsvl_jax.datasets.earth_tiles.rasters import PER_DEGREE, WIDTH
 
 EARTH_RADIUS_KM = 6371.0
 NEAR_KM = 150.0
+NAMES = 5
 _COMPASS = (
     *("north", "north-east", "east", "south-east", "south", "south-west", "west"),
     "north-west",
@@ -54,11 +60,15 @@ class Gazetteer:
         """Name of the country with an ISO 3166 alpha-2 code, "" if there is none."""
         return self._country_names.get(code, "")
 
-    def nearby(self, *, lon: float, lat: float) -> Nearby:
-        """The largest city within NEAR_KM of a point, or the nearest of all."""
+    def nearby(self, codes: Collection[str], *, lon: float, lat: float) -> Nearby:
+        """The largest city within NEAR_KM of a point, or the nearest of all.
+
+        codes: countries (ISO alpha-2) whose cities are preferred among those within reach.
+        """
         point = _unit(np.array(lon), np.array(lat))
         reach = 2 * np.sin(NEAR_KM / EARTH_RADIUS_KM / 2)
         within = self._tree.query_ball_point(point, reach)
+        within = [i for i in within if self.cities[i].code in codes] or within
         best = max(within, key=self._population.__getitem__, default=None)
         city = self.cities[self._tree.query(point)[1] if best is None else best]
         return Nearby(city, distance_km(city, lon=lon, lat=lat), direction(city, lon=lon, lat=lat))
@@ -85,6 +95,7 @@ def load() -> Gazetteer:
     cities = tuple(
         City(e["name"], e["longitude"], e["latitude"], e["population"], e["countrycode"])
         for e in entries
+        if len(set(e["alternatenames"]) - {""}) >= NAMES
     )
     return Gazetteer(cities, names)
 

@@ -48,8 +48,8 @@ class Rasters:
 
     @functools.cached_property
     def prose(self) -> dict[str, str]:
-        """Country names as prose writes them, by ISO code."""
-        return {country.code: country.prose for country in self.names if country.code}
+        """Country names as prose writes them, by ISO code; dependencies come last in `names`."""
+        return {country.code: country.prose for country in reversed(self.names)}
 
 
 @functools.lru_cache(maxsize=1)

@@ -68,8 +68,8 @@ def look(rasters: Rasters, gazetteer: Gazetteer, row: int, col: int) -> Scene:
     size = tiles.SIZE
     lon, lat = tiles.centre(row, col)
     landcover = window(rasters.landcover, row, col, size)
-    nearby = gazetteer.nearby(lon=lon, lat=lat)
     here = _countries(rasters, window(rasters.country, row, col, size))
+    nearby = gazetteer.nearby({country.code for country in here}, lon=lon, lat=lat)
     return Scene(
         row=row,
         col=col,
