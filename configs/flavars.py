@@ -37,7 +37,7 @@ def _embedded() -> config_dict.ConfigDict:
     config.data = section(
         name="earth_tiles",
         dir="data",
-        batch_size=128,
+        batch_size=64,
         workers=0,  # worker processes; tiles of 64 px are cheaper to read than to pass along
         threads=2,
         # Shares of the global batch by stream; unimodal terms use their own stream when it is on.
@@ -56,16 +56,16 @@ def _embedded() -> config_dict.ConfigDict:
     )
     config.model = section(
         image=section(
-            size=64, patch=8, width=192, depth=6, heads=3, mlp_dim=768, positions="learned"
+            size=64, patch=8, width=128, depth=6, heads=2, mlp_dim=512, positions="learned"
         ),
-        text=section(vocab_size=2048, length=40, width=192, depth=4, heads=3, mlp_dim=768),
-        fusion=section(width=192, depth=2, heads=3, mlp_dim=768, mask_text_pads=True),
+        text=section(vocab_size=2048, length=40, width=128, depth=3, heads=2, mlp_dim=512),
+        fusion=section(width=128, depth=2, heads=2, mlp_dim=512, mask_text_pads=True),
         # Degree 40 is SatCLIP's advice for RGB and regional use (microsoft/satclip#21).
         location=section(
             kind="spherical_harmonics", degree=40, width=256, depth=2, dim=256, dropout=0.0
         ),
         decoder=section(width=128, depth=2, heads=4),  # of the masked autoencoder
-        embed_dim=192,
+        embed_dim=128,
         location_dim=256,  # SatCLIP's
         activation="gelu",
         dropout=0.0,
