@@ -12,6 +12,7 @@ from rsvl_jax.report.markup import Child, Safe, percent, tag
 _WIDTH, _HEIGHT = 300, 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 8, 8, 20
 _MAX_POINTS = 300
+_USUAL = 90  # percentile: what is more than three times higher is an outlier
 _NOISY = 20  # from as many points on, a running mean is worth drawing
 
 
@@ -92,23 +93,30 @@ def line(
 ) -> Safe:
     """A curve over steps; where it is noisy, the logged values thin and their running mean thick.
 
-    label: for people who do not see it. start: value at initialisation, a dashed line.
+    label: for people who do not see it. start: value at initialisation, a dashed line. A lone
+    outlier of a curve from zero leaves the frame at the top, so that the rest can be read.
     """
-    low, high = curve.values.min(), curve.values.max()
-    if from_zero:
-        low, high = min(0.0, low), max(high, 1e-9)
-    if high - low < 1e-12:
-        low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
-    frame = _Frame(max(int(curve.steps[-1]), 1), _ticks(float(low), float(high), 3))
+    low, high = _span(curve, from_zero)
+    frame = _Frame(max(int(curve.steps[-1]), 1), _ticks(low, high, 3))
     return tag(
         "svg",
         frame.grid(),
-        _start(frame, start),
+        _start(frame, curve, start),
         _paths(frame, curve, smooth),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label=label,
     )
+
+
+def _span(curve: Curve, from_zero: bool) -> tuple[float, float]:
+    low, high = float(curve.values.min()), float(curve.values.max())
+    if from_zero:
+        usual = float(np.percentile(curve.values, _USUAL))
+        low, high = min(0.0, low), max(min(high, 3 * usual), 1e-9)
+    if high - low < 1e-12:
+        low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -156,11 +164,11 @@ def short(value: float) -> str:
     return f"{round(value, 6):g}".replace("-", "−")
 
 
-def _start(frame: _Frame, start: float | None) -> list[Safe]:
+def _start(frame: _Frame, curve: Curve, start: float | None) -> list[Safe]:
     if start is None:
         return []
     y = f"{frame.y(start):.1f}"
-    dot = tag("circle", cx=f"{frame.x(1):.1f}", cy=y, r=3.5, class_="startdot")
+    dot = tag("circle", cx=f"{frame.x(curve.steps[0]):.1f}", cy=y, r=3.5, class_="startdot")
     return [_line(_LEFT, y, _WIDTH - _RIGHT, y, "start"), dot]
 
 

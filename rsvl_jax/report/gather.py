@@ -21,7 +21,7 @@ def retrievals(
     captions: Sequence[str],
     image_vectors: np.ndarray,
     text_vectors: np.ndarray,
-    shown: int = 3,
+    shown: int = 4,
     top: int = 5,
     seed: int = 0,
 ) -> tuple[CaptionRetrievals, ImageRetrievals]:

@@ -88,13 +88,13 @@ def _quiet(ground: np.ndarray) -> np.ndarray:
 
 
 def _cover(lon: np.ndarray, lat: np.ndarray, size_degrees: float) -> np.ndarray:
-    """Cells within a tile, uint8 [h,w] of 0 and 1; tiles are drawn at least three cells wide."""
+    """Cells within a tile, uint8 [h,w] of 0 and 1; tiles are drawn at least four cells wide."""
     height, width = SHAPE
     found = np.zeros(SHAPE, np.uint8)
     row = np.floor((90 - np.asarray(lat)) / 180 * height).astype(int).clip(0, height - 1)
     column = np.floor((np.asarray(lon) + 180) / 360 * width).astype(int).clip(0, width - 1)
     found[row, column] = 1
-    side = max(3, round(size_degrees / 360 * width))
+    side = max(4, round(size_degrees / 360 * width))
     return cv2.dilate(found, np.ones((side, side), np.uint8))
 
 
@@ -118,7 +118,7 @@ def similarities(shown: Sequence[Similarity]) -> Safe:
     return join(
         [
             tag("p", text, class_="note"),
-            tag("div", map(_city, shown[:_MOST_CITIES]), class_="panels"),
+            tag("div", map(_city, shown[:_MOST_CITIES]), class_="panels wide"),
         ]
     )
 

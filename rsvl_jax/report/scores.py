@@ -112,19 +112,27 @@ def _panel(card: Card) -> Safe:
 
 
 def _verdict(card: Card) -> str:
-    """Whether the model is above its best reference, said as surely as the intervals allow."""
+    """Whether the model is above its best reference and chance, as surely as intervals allow."""
+    sentences = []
     best = _best(card.references)
-    if best is None or card.value is None:
+    if best is not None and card.value is not None:
+        gain = signed(card.value - best.value)
+        sentences.append(f"{gain} points from the best reference ({best.name}){_surety(best)}.")
+    if card.chance is not None and card.interval and card.interval[0] <= card.chance:
+        sentences.append("The interval reaches down to chance.")
+    return " ".join(sentences)
+
+
+def _surety(reference: Reference) -> str:
+    if reference.difference is None:
         return ""
-    gain = card.value - best.value
-    text = f"{signed(gain)} points from the best reference ({best.name})"
-    if best.difference is None:
-        return text + "."
-    low, high = best.difference
-    sure = "clearly above it" if low > 0 else "clearly below it" if high < 0 else "not clear"
-    if sure == "not clear":
-        sure = "the interval holds zero, so they cannot be told apart"
-    return f"{text}, interval {signed(low)} to {signed(high)}: {sure}."
+    low, high = reference.difference
+    words = "the interval holds zero, so they cannot be told apart"
+    if low > 0:
+        words = "clearly above it"
+    elif high < 0:
+        words = "clearly below it"
+    return f", interval {signed(low)} to {signed(high)}: {words}"
 
 
 def per_class(cards: Sequence[Card]) -> Safe:

@@ -76,14 +76,16 @@ code { overflow-wrap: anywhere; }
 
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr));
   gap: 2.6rem 3rem; margin-top: 1.6rem; }
+.panels.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 .panels > *, .curves > * { break-inside: avoid; }
-.panels h3 { margin: 0 0 .3rem; }
+.panels h3 { margin: 0 0 .2rem; }
+.panels .note { margin: 0 0 .5rem; }
 .dots { table-layout: fixed; font-size: .85rem; margin-top: .5rem; }
 .dots tr { border: 0; }
 .dots th, .dots td { padding: 0; line-height: 1.25; }
 .dots tbody th { width: 33%; padding: .3rem .8rem .3rem 0; color: var(--soft);
   vertical-align: middle; }
-.dots td.number { width: 7rem; padding-left: .6rem; vertical-align: middle; color: var(--soft); }
+.dots td.number { width: 7.2rem; padding-left: .9rem; vertical-align: middle; color: var(--soft); }
 .dots td.number b { color: inherit; font-weight: 400; }
 .dots td.number small { display: inline-block; width: 4.2rem; font-size: .75rem; }
 .dots .model th, .dots .model td.number b { color: var(--ink); font-weight: 600; }
@@ -98,7 +100,7 @@ code { overflow-wrap: anywhere; }
   border-color: var(--model); background: var(--model); }
 .dots.plain .model th, .dots.plain .model td.number b { color: inherit; font-weight: 400; }
 .dots.plain th { color: var(--ink); }
-.dots.plain td.number { width: 3.5rem; color: var(--ink); }
+.dots.plain td.number { width: 4rem; color: var(--ink); }
 .dots.plain small { display: none; }
 .dots .chance { top: 0; bottom: 0; border-left: 2px dashed var(--held); margin-left: -1px; }
 .dots tfoot td { height: 1.3rem; font-size: .72rem; color: var(--soft); position: relative; }
@@ -192,8 +194,8 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
   body { max-width: none; padding: 0; }
   nav { display: none; }
   section { margin-top: 2.5rem; }
-  h2, h3, .note { break-after: avoid; }
-  tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  p, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
 }

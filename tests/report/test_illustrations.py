@@ -37,7 +37,7 @@ def test_a_caption_is_shown_once_as_query_and_once_as_answer():
     to_text, to_image = report.retrievals(
         images=pictures(40, 4, 4), captions=captions, image_vectors=images, text_vectors=texts
     )
-    assert len(set(to_text.truth.tolist())) == len(set(to_image.queries.tolist())) == 6
+    assert len(set(to_text.truth.tolist())) == len(set(to_image.queries.tolist())) == 8
     assert all(len(set(row)) == 5 for row in to_text.captions.tolist())
 
 

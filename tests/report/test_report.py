@@ -1,5 +1,6 @@
 """The page as a whole: what it shows, what it leaves out, and that it is closed to the outside."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -8,10 +9,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from synthetic_run import HOSTILE, illustrations, write_run
+from synthetic_run import HOSTILE, illustrations, score_cards, write_run
 
 from rsvl_jax import report
 from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import card as cards
 
 SECTIONS = [
     "Scores against the references",
@@ -124,6 +126,14 @@ def test_scores_are_said_to_be_above_a_reference_only_where_the_interval_says_so
     assert "+7.0 points from the best reference (untrained encoder)" in words
     assert "interval +2.2 to +10.2: clearly above it" in words
     assert "not applicable: no text encoder" in words
+    assert "reaches down to chance" not in words
+
+
+def test_a_score_whose_interval_holds_chance_says_so(tmp_path):
+    workdir = write_run(tmp_path)
+    low = dataclasses.replace(score_cards()[0], value=9.0, interval=(7.0, 12.0))
+    cards.write(str(tmp_path / "scores.json"), [low])
+    assert "The interval reaches down to chance." in Page(read(report.write(workdir))).words
 
 
 def test_same_inputs_give_the_same_bytes_and_the_report_can_be_drawn_again(whole, tmp_path):
@@ -211,6 +221,19 @@ def test_long_runs_draw_no_more_points_than_short_ones(tmp_path):
     drawn = [attributes["points"].split() for attributes in page.named("polyline")]
     assert drawn and max(map(len, drawn)) <= 300
     assert "2.00 → 1.00" in page.words
+
+
+def test_a_lone_outlier_does_not_flatten_the_curve(tmp_path):
+    """A gradient norm that starts a thousand times too high leaves the frame at the top."""
+    workdir = write_run(tmp_path, scores=False)
+    values = [20_000.0, *np.linspace(4, 2, 59)]
+    lines = [f'{{"step": {i + 1}, "train/grad_norm": {v}}}\n' for i, v in enumerate(values)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    page = Page(read(report.write(workdir)))
+    raw = next(a["points"] for a in page.named("polyline") if a["class"] == "raw")
+    heights = [float(point.split(",")[1]) for point in raw.split()]
+    assert heights[0] < 0 and heights[-1] - heights[1] > 10
+    assert "highest 20,000" in page.words
 
 
 def test_curves_hold_the_values_they_were_given(whole):
