@@ -40,8 +40,8 @@ def tiles(shown: TileMap | None) -> Safe:
         if shown.size_degrees
         else "Each dot is the centre of a tile. "
     ) + (
-        "Held-out tiles lie in whole geographic blocks, apart from the training tiles: "
-        "neighbouring tiles show nearly the same ground, and a random split would leak it."
+        "Neighbouring tiles show nearly the same ground, so held-out tiles are fair only where "
+        "they lie apart from the training tiles, in blocks of their own."
     )
     image = element(draw_tiles(shown), f"World map of the tiles: {words}", _QUALITY)
     return tag(

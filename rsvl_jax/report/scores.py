@@ -83,12 +83,18 @@ def against_references(cards: Sequence[Card]) -> Safe:
         return missing(_NONE)
     text = (
         "Filled: this model. Hollow: predictors that have learned nothing, or nothing of pixels. "
-        "The bar is the 95 % interval, by bootstrap over geographic blocks, because neighbouring "
-        "tiles are not independent; the dashed line is a random guess. A score is worth what it "
-        "adds to the best of its references."
+        f"Bars are intervals{_method(chosen)}; the dashed line is a random guess. A score is "
+        "worth what it adds to the best of its references."
     )
     panels = [_panel(card) for card in chosen]
     return join([tag("p", text, class_="note"), tag("div", panels, class_="panels")])
+
+
+def _method(cards: Sequence[Card]) -> str:
+    """How the intervals were computed, in brackets."""
+    method = next((card.interval_method for card in cards if card.interval_method), "")
+    reason = ", because neighbouring tiles are not independent" if "block" in method else ""
+    return f" ({method}{reason})" if method else ""
 
 
 def _panel(card: Card) -> Safe:

@@ -87,7 +87,7 @@ code { overflow-wrap: anywhere; }
   vertical-align: middle; }
 .dots td.number { width: 7.2rem; padding-left: .9rem; vertical-align: middle; color: var(--soft); }
 .dots td.number b { color: inherit; font-weight: 400; }
-.dots td.number small { display: inline-block; width: 4.2rem; font-size: .75rem; }
+.dots td.number small { display: inline-block; width: 3.9rem; font-size: .75rem; }
 .dots .model th, .dots .model td.number b { color: var(--ink); font-weight: 600; }
 .dots .track { position: relative; height: 1.9rem; vertical-align: middle;
   background: linear-gradient(90deg, var(--line) 1px, transparent 1px) 0 0 / var(--step) 100%; }
