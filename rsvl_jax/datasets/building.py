@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,13 @@ def build(entry: Entry, staging: str) -> str:
 def _write_shards(entry: Entry, staging: str) -> str:
     builder = EarthTiles(config=entry.config, version=entry.version, data_dir=staging)
     tfds.disable_progress_bar()  # the builder shows its own
-    with contextlib.redirect_stdout(io.StringIO()):  # nor is anything downloaded, as it would say
-        builder.download_and_prepare(
-            download_dir=os.path.join(staging, "downloads"), file_format="array_record"
-        )
+    downloads = os.path.join(staging, "downloads")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it would speak of a download
+            builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+    finally:
+        if builder.bar is not None:
+            builder.bar.close()
     return str(builder.data_path)
 
 
@@ -99,7 +102,7 @@ def _manifest(entry: Entry, directory: str) -> dict[str, Any]:
     }
 
 
-def _count_labels(records: Iterable[dict[str, Any]]) -> dict[str, int]:
+def _count_labels(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     names = (*classes.CLASSES, "ambiguous")  # label -1 is the last
     counts = Counter(names[record["label"]] for record in records)
     return {name: counts[name] for name in names}

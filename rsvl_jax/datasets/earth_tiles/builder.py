@@ -39,6 +39,7 @@ class EarthTiles(tfds.core.GeneratorBasedBuilder):
         TilesConfig(name="mini", description="A few hundred tiles, for tests.", plan="mini"),
     ]
     DEFAULT_CONFIG_NAME = "full"
+    bar: tqdm | None = None  # of the tiles, while they are cut
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text()
@@ -74,20 +75,20 @@ class EarthTiles(tfds.core.GeneratorBasedBuilder):
         del dl_manager  # everything is read from installed packages
         loaded = rasters.load()
         plan = {"full": tiles.full, "mini": tiles.mini}[self.builder_config.plan](loaded)
-        bar = tqdm(total=len(plan), desc="cutting tiles", unit="tile", smoothing=0)
+        self.bar = tqdm(total=len(plan), desc="cutting tiles", unit="tile", smoothing=0)
         return {
-            name: self._generate_examples(loaded, plan.take(plan.split == index), bar)
+            name: self._generate_examples(loaded, plan.take(plan.split == index))
             for index, name in enumerate(SPLITS)
         }
 
-    def _generate_examples(self, loaded, plan, bar) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, loaded, plan) -> Iterator[tuple[str, dict]]:
         gazetteer = places.load()
         for row, col, label, block in zip(plan.row, plan.col, plan.label, plan.block, strict=True):
             scene = look(loaded, gazetteer, int(row), int(col))
             record = _record(scene) | {"label": int(label), "block": int(block)}
             yield record["id"], record
-            bar.update()
-        bar.refresh()
+            if self.bar is not None:
+                self.bar.update()
 
 
 def _record(scene: Scene) -> dict:

@@ -184,7 +184,8 @@ def _position(scene: Scene) -> str:
 
 def _country(scene: Scene) -> str:
     names = " and ".join(country.prose for country in scene.countries)
-    return f"in {names}" if names else ""
+    at_sea = scene.sea.mean() >= _MOSTLY_WATER
+    return f"{'off' if at_sea else 'in'} {names}" if names else ""
 
 
 def _in_climate(scene: Scene) -> str:

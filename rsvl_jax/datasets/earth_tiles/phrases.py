@@ -14,14 +14,15 @@ MOST_CITIES, MOST_PARTS = 3, 2
 _COVER_PIXELS, _SEA_PIXELS, _SHORE_PIXELS, _ISLAND_PIXELS = 80, 80, 24, 8
 _CITY_REACH = 2  # pixels around a city's coordinates: 15 km at the equator
 
-Box = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
 
 
 def phrases(scene: Scene) -> tuple[list[str], np.ndarray]:
     """Different phrases about a scene and their boxes float32 [M, 4]: xmin, ymin, xmax, ymax.
 
     Pixels, 0 <= min < max <= 64; the maxima lie one past the last pixel. Boxes are tight around
-    connected parts of the rasters, except those of cities, which have 5 pixels at least.
+    connected parts of the rasters; those of cities are 5 x 5 pixels or the built-up land, cut at the
+    edge of the tile.
     """
     found: dict[str, Box] = {}
     for name, boxes in _things(scene):
@@ -88,9 +89,9 @@ def _city_box(scene: Scene, x: float, y: float) -> Box:
     here = np.unique(number[top:bottom, left:right])
     ys, xs = np.nonzero(np.isin(number, here[here > 0]))
     if len(xs):
-        left, top = min(left, xs.min()), min(top, ys.min())
-        right, bottom = max(right, xs.max() + 1), max(bottom, ys.max() + 1)
-    return float(left), float(top), float(right), float(bottom)
+        left, top = min(left, int(xs.min())), min(top, int(ys.min()))
+        right, bottom = max(right, int(xs.max()) + 1), max(bottom, int(ys.max()) + 1)
+    return left, top, right, bottom
 
 
 def _at(box: Box) -> str:

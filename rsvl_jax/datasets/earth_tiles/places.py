@@ -69,7 +69,7 @@ class Gazetteer:
         reach = 2 * np.sin(NEAR_KM / EARTH_RADIUS_KM / 2)
         within = self._tree.query_ball_point(point, reach)
         within = [i for i in within if self.cities[i].code in codes] or within
-        best = max(within, key=self._population.__getitem__, default=None)
+        best = max(within, key=lambda i: self._population[i], default=None)
         city = self.cities[self._tree.query(point)[1] if best is None else best]
         return Nearby(city, distance_km(city, lon=lon, lat=lat), direction(city, lon=lon, lat=lat))
 
@@ -105,7 +105,7 @@ def distance_km(city: City, *, lon: float, lat: float) -> float:
     chord = np.linalg.norm(
         _unit(np.array(city.lon), np.array(city.lat)) - _unit(np.array(lon), np.array(lat))
     )
-    return float(2 * EARTH_RADIUS_KM * np.arcsin(min(chord / 2, 1.0)))
+    return float(2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0)))
 
 
 def direction(city: City, *, lon: float, lat: float) -> str:
