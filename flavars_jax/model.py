@@ -162,9 +162,9 @@ class ContrastHead(nnx.Module):
 
     def __init__(self, s: Settings, dim: int, towers: tuple[str, ...], rngs: nnx.Rngs):
         def project(name: str, width: int) -> Any:
-            return Projection(width, dim, rngs, dtype=dtype) if name in towers else None
+            # In float32 whatever the towers compute in: a scale of 100 would show the rounding.
+            return Projection(width, dim, rngs) if name in towers else None
 
-        dtype = s.image.transformer.dtype
         self.image = project("image", s.image.transformer.width)
         self.text = project("text", s.text.transformer.width)
         self.scale = ContrastScale(s.logit_scale_init)

@@ -105,6 +105,13 @@ class FlavarsObjective:
         """The spaces that this model has: those of image_text, image_location, text_location."""
         return tuple(name for name in CONTRASTS if name in self.settings.on)
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether `reconstruct` can: a term predicts patches, and what it predicts has pixels."""
+        s = self.settings
+        words_only = s.predicts_codes and s.image_tokenizer == "dalle"
+        return bool(s.on & {"mim", "mmm_image"}) and not words_only
+
     def embed_images(self, params: Tree, frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
         """Images uint8 [B, H, W, 3] -> features, float32; see `inference.images`."""
         return inference.images(self._bind(params, frozen), images)

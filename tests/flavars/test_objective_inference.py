@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 from flavars_jax import inference
+from flavars_jax.objective import FlavarsObjective
 from rsvl_jax.errors import UserError
 
 
@@ -89,7 +90,15 @@ def test_perfect_predictions_restore_the_image(normalised, monkeypatch):
     np.testing.assert_allclose(pictures["filled"], s["image"] / 255, atol=2e-6)
 
 
+def test_visual_words_of_dalle_have_no_pixels():
+    dalle = {"objective__image_tokenizer": "dalle", "objective__codebook_size": 8192}
+    assert not FlavarsObjective(tiny.config("flavars", **dalle)).reconstructs
+    assert FlavarsObjective(tiny.config("clip", **dalle)).reconstructs is False
+    assert tiny.prepared("mae")[0].reconstructs and tiny.prepared("flavars")[0].reconstructs
+
+
 def test_nothing_to_fill_in_is_said():
     model, variables = tiny.prepared("clip")
+    assert not model.reconstructs
     with pytest.raises(UserError, match="nothing to fill in"):
         model.reconstruct(variables["params"], variables["frozen"], tiny.sample())
