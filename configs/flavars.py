@@ -44,9 +44,11 @@ def _embedded() -> config_dict.ConfigDict:
         streams=section(paired=1.0, image=0.0, text=0.0),
         crop_scale=(0.6, 1.0),
         crop_ratio=(0.75, 1.3333),
-        flip_horizontal=True,
-        flip_vertical=True,
-        rotate=True,  # by quarter turns: seen from above, no direction is special
+        # Off: captions name compass directions ("snow in the north"), so a turned tile would be
+        # described falsely. Turn them on for data whose captions do not.
+        flip_horizontal=False,
+        flip_vertical=False,
+        rotate=False,
         jitter_degrees=0.1,  # lon/lat, symmetric; a tile is 4.3 degrees wide
         jitter_symmetric=True,
         skip_corrupt=False,
@@ -58,7 +60,7 @@ def _embedded() -> config_dict.ConfigDict:
         image=section(
             size=64, patch=8, width=128, depth=6, heads=2, mlp_dim=512, positions="learned"
         ),
-        text=section(vocab_size=2048, length=40, width=128, depth=3, heads=2, mlp_dim=512),
+        text=section(vocab_size=2048, length=32, width=128, depth=3, heads=2, mlp_dim=512),
         fusion=section(width=128, depth=2, heads=2, mlp_dim=512, mask_text_pads=True),
         # Degree 40 is SatCLIP's advice for RGB and regional use (microsoft/satclip#21).
         location=section(
@@ -99,7 +101,6 @@ def _base(config: config_dict.ConfigDict) -> None:
     config.optimizer.update(learning_rate=1e-3, warmup_steps=10_000, b2=0.999, clip=1.0)
     config.data.update(name="skyscript", batch_size=8192, workers=16, crop_scale=(0.9, 1.0))
     config.data.update(jitter_degrees=0.01, jitter_symmetric=True)
-    config.data.update(flip_horizontal=False, flip_vertical=False, rotate=False)
     config.model.image.update(size=224, patch=16, width=768, depth=12, heads=12, mlp_dim=3072)
     config.model.text.update(vocab_size=32_000, length=77)
     config.model.text.update(width=768, depth=12, heads=12, mlp_dim=3072)

@@ -64,7 +64,8 @@ def _places(inputs: Inputs) -> report.TileMap:
         lon += [record["lon"] for record in records]
         lat += [record["lat"] for record in records]
         split += [name] * len(records)
-    return report.TileMap(np.array(lon), np.array(lat), split)
+    west, _, east, _ = inputs.train[0]["bbox"]
+    return report.TileMap(np.array(lon), np.array(lat), split, float((east - west) % 360))
 
 
 def _reconstructions(
