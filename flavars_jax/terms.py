@@ -7,9 +7,10 @@
 
 `mim` and `mmm_image` predict visual words under mim_design "codebook", where the encoder sees mask
 tokens; under "mae" it sees the visible patches alone, and both predict pixels (open_clip FLAVA
-fork, gmittal/open_clip flava-dev). `mim` and `mlm` run on the streams "image" and "text" where the batch has them, else on the pairs.
-Pairs whose text was swapped count for `itm`, not for the other multimodal terms and not as rows of
-a contrast with text (if no pair matches, all count); their texts remain distractors.
+fork, gmittal/open_clip flava-dev). `mim` and `mlm` run on the streams "image" and "text" where the
+batch has them, else on the pairs. Pairs whose text was swapped count for `itm`, not for the other
+multimodal terms and not as rows of a contrast with text (if no pair matches, all count); their
+texts remain distractors.
 """
 
 from collections.abc import Callable
