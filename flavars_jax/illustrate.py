@@ -1,6 +1,5 @@
 """What a FLAVARS run shows of itself in its report."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,14 +9,14 @@ from jax.sharding import Mesh
 from flavars_jax.inputs import Inputs
 from flavars_jax.objective import FlavarsObjective
 from rsvl_jax import report
-from rsvl_jax.data.pairs import SampleTransform
+from rsvl_jax.data.pairs import SampleTransform, Source
 from rsvl_jax.evaluation import features, tiles
 from rsvl_jax.evaluation.features import Encoders
 
 Tree = Any
 
 # The city of the similarity maps: far from any coast of another continent, and well known.
-CITY = {"name": "Cairo", "lon": 31.24, "lat": 30.04}
+CITY, CITY_LON, CITY_LAT = "Cairo", 31.24, 30.04
 _RECONSTRUCTIONS = 8
 GLOSSARY = {
     "mim": "hidden patches, from the image alone",
@@ -69,7 +68,7 @@ def _places(inputs: Inputs) -> report.TileMap:
 
 
 def _reconstructions(
-    test: Sequence[Any],
+    test: Source,
     objective: FlavarsObjective,
     params: Tree,
     frozen: Tree,
@@ -88,18 +87,19 @@ def _reconstructions(
 
 
 def _retrievals(
-    test: Sequence[Any], encoders: Encoders, mesh: Mesh, batch_size: int
+    test: Source, encoders: Encoders, mesh: Mesh, batch_size: int
 ) -> tuple[report.CaptionRetrievals | None, report.ImageRetrievals | None]:
     if encoders.texts is None:
         return None, None
-    split = tiles.read(test, np.arange(len(test)))
+    split = tiles.read(test, range(len(test)))
+    captions = split.captions.tolist()
     found = features.extract(
         encoders.images, split.images, batch_size=batch_size, mesh=mesh, limits={"patches": 0}
     )
-    texts = features.encode_texts(encoders.texts, split.captions, batch_size=batch_size, mesh=mesh)
+    texts = features.encode_texts(encoders.texts, captions, batch_size=batch_size, mesh=mesh)
     return report.retrievals(
         images=split.images,
-        captions=split.captions,
+        captions=captions,
         image_vectors=found["text_space"],
         text_vectors=texts,
     )
@@ -113,4 +113,4 @@ def _similarities(encoders: Encoders, mesh: Mesh) -> tuple[report.Similarity, ..
     def embed(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
         return features.encode_locations(locations, lon=lon, lat=lat, batch_size=4096, mesh=mesh)
 
-    return (report.similarity(embed, **CITY),)
+    return (report.similarity(embed, name=CITY, lon=CITY_LON, lat=CITY_LAT),)

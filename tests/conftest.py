@@ -1,4 +1,4 @@
-"""Shared fixtures. Eight simulated CPU devices, set before JAX starts, serve every sharding test."""
+"""Shared fixtures, and eight simulated CPU devices, set before JAX starts."""
 
 import os
 
@@ -6,5 +6,16 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def mini_earth_tiles(tmp_path_factory):
+    """A directory that holds a freshly built `earth_tiles/mini`."""
+    from rsvl_jax import datasets
+
+    directory = str(tmp_path_factory.mktemp("data"))
+    datasets.ensure("earth_tiles/mini", directory)
+    return directory

@@ -14,12 +14,13 @@ Protocol, as the cards repeat it:
   and the gallery stays whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
+from rsvl_jax.data.pairs import Source
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import knn, references, tiles
 from rsvl_jax.evaluation.bootstrap import Blocks
@@ -29,8 +30,6 @@ from rsvl_jax.evaluation.land_cover_tasks import POOLINGS, knn_cards, zeroshot_c
 from rsvl_jax.evaluation.retrieval_tasks import location_cards, text_cards
 from rsvl_jax.evaluation.segmentation_tasks import segmentation_cards
 from rsvl_jax.evaluation.suite import Model, Setting
-
-Records = Sequence[Mapping[str, Any]]
 
 SEGMENTATION_TILES = 2000
 QUICK_TRAIN_TILES = 1024
@@ -61,8 +60,8 @@ IGBP = (
 def evaluate(
     encoders: Encoders,
     untrained: Encoders | None,
-    train_source: Records,
-    test_source: Records,
+    train_source: Source,
+    test_source: Source,
     manifest: Mapping[str, Any],
     *,
     batch_size: int,
@@ -128,13 +127,13 @@ def _score(
     return found if quick else found + segmentation_cards(setting, model, bare, seed=seed)
 
 
-def _train_tiles(source: Records, seed: int, quick: bool) -> tiles.Tiles:
+def _train_tiles(source: Source, seed: int, quick: bool) -> tiles.Tiles:
     """Training tiles in a seeded random order, so that leading tiles are a fair sample."""
     order = np.random.default_rng(seed).permutation(len(source))
     return tiles.read(source, order[:QUICK_TRAIN_TILES] if quick else order)
 
 
-def _test_tiles(source: Records, quick: bool) -> tiles.Tiles:
+def _test_tiles(source: Source, quick: bool) -> tiles.Tiles:
     """All tiles of the scored split in their order, or evenly spaced ones."""
     count = min(len(source), QUICK_TEST_TILES) if quick else len(source)
     return tiles.read(source, np.arange(count) * len(source) // max(count, 1))

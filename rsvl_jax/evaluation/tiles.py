@@ -1,7 +1,7 @@
 """Records of a tile data set as arrays."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from rsvl_jax.data import transforms
+from rsvl_jax.data.pairs import Source
 from rsvl_jax.errors import UserError
 
 
@@ -49,7 +50,7 @@ class Tiles:
         return hashlib.sha256("\n".join(self.ids.tolist()).encode()).hexdigest()[:12]
 
 
-def read(source: Sequence[Mapping[str, Any]], rows: Iterable[int]) -> Tiles:
+def read(source: Source, rows: Iterable[int]) -> Tiles:
     """Reads and decodes records of a tile data set (see `rsvl_jax.datasets` for their schema).
 
     Raises UserError for no rows, and naming the record whose image or mask cannot be decoded.
