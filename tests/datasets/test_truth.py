@@ -72,10 +72,20 @@ def test_great_lakes_are_lakes(look_at):
     assert any(name.startswith("a lake") for name in phrases(scene)[0])
 
 
-def test_a_fjord_or_the_black_sea_is_no_lake(world):
-    assert not world.lake[int((90 - 43.0) * 15), int((34.0 + 180) * 15)]
-    assert world.sea[int((90 - 43.0) * 15), int((34.0 + 180) * 15)]
-    assert world.lake[int((90 - 53.5) * 15), int((108.2 + 180) * 15)]  # Lake Baikal
+@pytest.mark.parametrize(
+    ("lon", "lat", "kind"),
+    [
+        (34.0, 43.0, "sea"),  # the Black Sea
+        (-76.2, 35.3, "sea"),  # Pamlico Sound: inside the country's polygon, but open to the sea
+        (108.2, 53.5, "lake"),  # Lake Baikal
+        (33.0, -1.0, "lake"),  # Lake Victoria
+        (-100.0, 40.0, "land"),
+    ],
+)
+def test_sea_lake_or_land(world, lon, lat, kind):
+    row, col = int((90 - lat) * 15), int((lon + 180) * 15)
+    assert bool(world.lake[row, col]) == (kind == "lake")
+    assert bool(world.sea[row, col]) == (kind == "sea")
 
 
 def test_wetland_is_not_called_water(look_at):
