@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from rsvl_jax.training.flops import Chrono, peak_flops
 from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
 from rsvl_jax.training.objective import Objective
 from rsvl_jax.training.optimizer import Optimizer, make_optimizer
+from rsvl_jax.training.plan import Plan, make_plan
 from rsvl_jax.training.progress import Progress, say
-from rsvl_jax.training.schedules import Lengths, resolve_length
 from rsvl_jax.training.signals import StopSignal
 from rsvl_jax.training.state import TrainState, abstract_state, create_state
 from rsvl_jax.training.step import CompiledStep, Metrics
@@ -33,42 +34,6 @@ Evaluate = Callable[[TrainState, int], dict[str, float]]
 # Steps that may be under way on the device while the host goes on: enough to keep it busy, few
 # enough that batches do not pile up and a stop is noticed at once.
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The lengths of a run in steps; `every` of 0 means only at the end."""
-
-    total: int
-    batch_size: int
-    save_every: int
-    log_every: int
-    evaluate_every: int
-    keep: int
-    seed: int
-    skip_nonfinite: bool
-
-
-def make_plan(config: ConfigDict, manifest: dict) -> tuple[Plan, Lengths]:
-    """Reads the keys that `fit` needs. Raises UserError for values that make no sense."""
-    batch_size = config.data.batch_size
-    sizes = Lengths(batch_size, manifest["splits"]["train"])
-    total = resolve_length(config.training, "", sizes)
-    lengths = Lengths(batch_size, sizes.dataset_size, total)
-    nonfinite = config.training.get("nonfinite", "stop")
-    if nonfinite not in ("stop", "skip"):
-        raise UserError(f"training.nonfinite={nonfinite!r} is unknown; use 'stop' or 'skip'")
-    plan = Plan(
-        total=total,
-        batch_size=batch_size,
-        save_every=resolve_length(config.checkpoint, "every", lengths, default=0),
-        log_every=resolve_length(config.metrics, "every", lengths, default=0),
-        evaluate_every=resolve_length(config.evaluation, "every", lengths, default=0),
-        keep=config.checkpoint.get("keep", 3),
-        seed=config.seed,
-        skip_nonfinite=nonfinite == "skip",
-    )
-    return plan, lengths
 
 
 def fit(
@@ -91,20 +56,17 @@ def fit(
     disk. A finished run returns at once. Raises UserError (a work directory of another config or
     data manifest, a full disk, ...), NonFiniteLoss, and Preempted after a complete save.
     """
-    plan, lengths = make_plan(config, manifest)
-    check_batch(plan.batch_size, mesh)
-    optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
-    abstract = abstract_state(objective, optimizer, mesh)
-    metadata = resume.describe(config, manifest, abstract)
+    parts = _Parts.make(config, objective, manifest, mesh)
+    plan = parts.plan
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), plan.keep)
+        checkpoints = Checkpoints(_folder(workdir), plan.keep)
         stack.callback(checkpoints.close)
-        restored = checkpoints.restore(
-            abstract, lambda found: resume.check(found, metadata, workdir)
-        )
-        _write_config(workdir, metadata["config"])
-        state = _starting_state(restored, objective, optimizer, abstract, plan)
+        restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
+        _write_config(workdir, parts.metadata["config"])
+        state = restored[0] if restored else parts.create()
         step = int(jax.device_get(state.step))
+        if restored:
+            say(f"restored the checkpoint of step {step}")
         truncate(workdir, step if restored else -1)
         evaluated = has_evaluation(workdir, step)
         if step >= plan.total and (evaluated or evaluate is None):
@@ -112,10 +74,10 @@ def fit(
             return state
         loop = _Loop(
             plan=plan,
-            step_fn=CompiledStep(objective, optimizer, abstract, mesh, plan.seed),
+            step_fn=CompiledStep(objective, parts.optimizer, parts.abstract, mesh, plan.seed),
             evaluate=evaluate,
             checkpoints=checkpoints,
-            metadata=metadata,
+            metadata=parts.metadata,
             writer=MetricWriter(workdir, step, config.metrics.get("tensorboard", True)),
             chrono=Chrono(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
@@ -137,15 +99,10 @@ def load_state(
 
     Raises UserError where there is none, or it belongs to another config or manifest.
     """
-    _, lengths = make_plan(config, manifest)
-    optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
-    abstract = abstract_state(objective, optimizer, mesh)
-    metadata = resume.describe(config, manifest, abstract)
-    checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), read_only=True)
+    parts = _Parts.make(config, objective, manifest, mesh)
+    checkpoints = Checkpoints(_folder(workdir), read_only=True)
     try:
-        restored = checkpoints.restore(
-            abstract, lambda found: resume.check(found, metadata, workdir)
-        )
+        restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
     finally:
         checkpoints.close()
     if restored is None:
@@ -153,17 +110,45 @@ def load_state(
     return restored[0]
 
 
-def _starting_state(
-    restored: tuple[TrainState, Metadata] | None,
-    objective: Objective,
-    optimizer: Optimizer,
-    abstract: TrainState,
-    plan: Plan,
+def initial_state(
+    *, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh
 ) -> TrainState:
-    if restored is None:
-        return create_state(objective, optimizer, abstract, plan.seed)
-    say(f"restored the checkpoint of step {restored[1]['step']}")
-    return restored[0]
+    """The state before the first step, the same every time: the untrained reference."""
+    return _Parts.make(config, objective, manifest, mesh).create()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What follows from a config, before any array exists."""
+
+    plan: Plan
+    objective: Objective
+    optimizer: Optimizer
+    abstract: TrainState
+    metadata: Metadata
+
+    @classmethod
+    def make(cls, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh) -> "_Parts":
+        plan, lengths = make_plan(config, manifest)
+        check_batch(plan.batch_size, mesh)
+        optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
+        abstract = abstract_state(objective, optimizer, mesh)
+        metadata = resume.describe(config, manifest, abstract)
+        return cls(plan, objective, optimizer, abstract, metadata)
+
+    def create(self) -> TrainState:
+        return create_state(self.objective, self.optimizer, self.abstract, self.plan.seed)
+
+    def checker(self, workdir: str) -> Callable[[Metadata], None]:
+        return lambda found: resume.check(found, self.metadata, workdir)
+
+
+def _folder(workdir: str) -> str:
+    return os.path.join(workdir, "checkpoints")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _write_config(workdir: str, config: dict[str, Any]) -> None:
@@ -218,6 +203,8 @@ class _Loop:
         finally:
             if hasattr(batches, "close"):
                 batches.close()
+            if skipped := getattr(batches, "skipped", []):
+                say(f"skipped {len(skipped)} records that cannot be decoded: {_few(skipped)}")
         self.checkpoints.wait()
         say(f"finished: step {self.step} of {self.plan.total}")
         return self.state
@@ -248,8 +235,9 @@ class _Loop:
 
     def _train(self, batch: Tree) -> None:
         with self.chrono.pause():
+            start = time.perf_counter()
             if self.step_fn.prepare(self.state, batch):
-                say("compiled the training step")
+                say(f"compiled the training step in {time.perf_counter() - start:.1f} s")
         with jax.transfer_guard("disallow"):
             self.state, metrics = self.step_fn(self.state, batch)
         self.step += 1

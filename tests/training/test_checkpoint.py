@@ -15,8 +15,8 @@ from training.toy import MANIFEST, Toy, batches, config
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.training.checkpoint import Checkpoints, checksum, disk_errors
-from rsvl_jax.training.loop import make_plan
 from rsvl_jax.training.optimizer import make_optimizer
+from rsvl_jax.training.plan import make_plan
 from rsvl_jax.training.state import abstract_state, create_state
 from rsvl_jax.training.step import CompiledStep
 

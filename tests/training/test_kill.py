@@ -82,7 +82,6 @@ def test_killed_and_terminated_runs_end_like_an_uninterrupted_one(
             assert f"preempted: saved step {finished_steps(tmp_path)[-1]}" in errors
     assert finished_steps(tmp_path)[-1] < STEPS
     errors = finish(launch(tmp_path, compilation_cache))
-    assert f"restored the checkpoint of step {finished_steps(tmp_path)[0]}" not in errors
     assert "restored the checkpoint of step" in errors
     assert lines(tmp_path) == lines(straight)
     expected, found = np.load(straight / "final.npz"), np.load(tmp_path / "final.npz")

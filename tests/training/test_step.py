@@ -8,9 +8,9 @@ import pytest
 from training.toy import MANIFEST, Toy, batches, config, host_batch
 
 from rsvl_jax.parallel.mesh import make_mesh
-from rsvl_jax.training.loop import make_plan
 from rsvl_jax.training.objective import total
 from rsvl_jax.training.optimizer import decay_mask, make_optimizer
+from rsvl_jax.training.plan import make_plan
 from rsvl_jax.training.state import abstract_state, create_state
 from rsvl_jax.training.step import CompiledStep, make_step
 
@@ -71,17 +71,21 @@ def test_equals_a_plain_optax_loop(single):
         ),
     )
     opt_state, losses = optimizer.init(params), []
-    for step in range(5):
+
+    def loss_fn(p, batch, step):
         rng = jax.random.fold_in(jax.random.key(conf.seed), step)
+        terms = toy.terms(p, state.frozen, batch, rng)
+        (contrast, n), (fit, m) = terms["contrast"], terms["fit"]
+        return contrast / n + jnp.minimum(1.0, 0.1 * step) * fit / m
 
-        def loss_fn(p, step=step, rng=rng):
-            terms = toy.terms(p, state.frozen, host_batch(step), rng)
-            (contrast, n), (fit, m) = terms["contrast"], terms["fit"]
-            return contrast / n + min(1.0, 0.1 * step) * fit / m
-
-        loss, grads = jax.value_and_grad(loss_fn)(params)
+    @jax.jit
+    def update(params, opt_state, batch, step):
+        loss, grads = jax.value_and_grad(loss_fn)(params, batch, step)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = toy.project(optax.apply_updates(params, updates))
+        return toy.project(optax.apply_updates(params, updates)), opt_state, loss
+
+    for step in range(5):
+        params, opt_state, loss = update(params, opt_state, host_batch(step), step)
         ema = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, ema, params)
         losses.append(float(loss))
     np.testing.assert_allclose(single[1], losses, rtol=1e-5)
