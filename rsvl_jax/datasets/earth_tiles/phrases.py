@@ -21,8 +21,8 @@ def phrases(scene: Scene) -> tuple[list[str], np.ndarray]:
     """Different phrases about a scene and their boxes float32 [M, 4]: xmin, ymin, xmax, ymax.
 
     Pixels, 0 <= min < max <= 64; the maxima lie one past the last pixel. Boxes are tight around
-    connected parts of the rasters; those of cities are 5 x 5 pixels or the built-up land, cut at the
-    edge of the tile.
+    connected parts of the rasters; those of cities are 5 x 5 pixels or the built-up land,
+    cut at the edge of the tile.
     """
     found: dict[str, Box] = {}
     for name, boxes in _things(scene):
