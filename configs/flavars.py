@@ -63,9 +63,7 @@ def _embedded() -> config_dict.ConfigDict:
         text=section(vocab_size=2048, length=32, width=128, depth=3, heads=2, mlp_dim=512),
         fusion=section(width=128, depth=2, heads=2, mlp_dim=512, mask_text_pads=True),
         # Degree 40 is SatCLIP's advice for RGB and regional use (microsoft/satclip#21).
-        location=section(
-            kind="spherical_harmonics", degree=40, width=256, depth=2, dim=256, dropout=0.0
-        ),
+        location=section(kind="spherical_harmonics", degree=40, width=256, depth=2, dropout=0.0),
         decoder=section(width=128, depth=2, heads=4),  # of the masked autoencoder
         embed_dim=128,
         location_dim=256,  # SatCLIP's
@@ -88,6 +86,7 @@ def _embedded() -> config_dict.ConfigDict:
         norm_pixels=True,
         itm_swap_probability=0.1,
         itm_negatives="swap",  # "hard": drawn by similarity inside the batch, as ALBEF does
+        contrast="softmax",  # InfoNCE; "sigmoid" is SigLIP's
         identical_captions=True,  # are positives of one another
         logit_scale_init=2.6592,  # ln(1 / 0.07)
         logit_scale_max=4.6052,  # ln 100

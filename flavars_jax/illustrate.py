@@ -74,7 +74,7 @@ def _reconstructions(
     frozen: Tree,
     transform: SampleTransform,
 ) -> report.Reconstructions | None:
-    if not objective.settings.on & {"mim", "mmm_image"}:
+    if not objective.reconstructs:
         return None
     rows = np.linspace(0, len(test) - 1, _RECONSTRUCTIONS).astype(int)
     records = [test[int(row)] for row in rows]

@@ -1,6 +1,5 @@
 """The data of a FLAVARS run: dataset, tokenizer, codebook, and the batches of a step."""
 
-import math
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -181,18 +180,13 @@ def transform(
         text=TextPart(
             tokenizer,
             length=settings.text.max_length,
-            mask_count=_masked_words(objective, settings) if masks_text else 0,
+            mask_count=settings.masked_words if masks_text else 0,
             mask_probability=objective.text_mask_ratio,
             swap_probability=objective.itm_swap_probability if swaps else 0.0,
             others=others,
         ),
         location=LocationPart(jitter=data.jitter_degrees, symmetric=data.jitter_symmetric),
     )
-
-
-def _masked_words(objective: ConfigDict, settings: Settings) -> int:
-    """Places for masked tokens: the expected number, and slack for whole words."""
-    return math.ceil(objective.text_mask_ratio * settings.text.max_length) + 1
 
 
 def _unpaired(text: TextPart | None) -> TextPart | None:
