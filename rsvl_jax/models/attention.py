@@ -2,10 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from rsvl_jax.errors import UserError
 
 IMPLEMENTATIONS = ("auto", "dot", "xla", "cudnn")
+SAVED = "matmul"
+"""Name of what the "matmuls" remat policy keeps for the backward pass."""
+
+Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
 def attend(
@@ -18,9 +23,15 @@ def attend(
     """
     name = resolve(implementation, q.dtype)
     if name == "dot":
-        return _dot(q, k, v, mask)
+        return _dot(*(keep(x.swapaxes(1, 2)) for x in (q, k, v)), mask)
     keys = None if mask is None else mask[:, None, None, :]
-    return jax.nn.dot_product_attention(q, k, v, mask=keys, implementation=name)
+    out = jax.nn.dot_product_attention(*map(keep, (q, k, v)), mask=keys, implementation=name)
+    return keep(out)
+
+
+def keep(x: jax.Array) -> jax.Array:
+    """Marks what the "matmuls" remat policy keeps instead of computing it again."""
+    return checkpoint_name(x, SAVED)
 
 
 def resolve(implementation: str, dtype: jnp.dtype) -> str:
@@ -35,10 +46,53 @@ def resolve(implementation: str, dtype: jnp.dtype) -> str:
     return "dot" if backend == "cpu" else "xla"
 
 
+@jax.custom_vjp
 def _dot(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    logits = jnp.einsum("bhsd,bhtd->bhst", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+    """[B, H, S, d] three times -> [B, S, H, d]: batched products in the layout XLA:CPU likes.
+
+    The backward pass computes the weights again from the rows' log-sum-exp, as flash attention
+    does, so that no [S, S] array outlives a layer.
+    """
+    return _dot_forward(q, k, v, mask)[0]
+
+
+def _dot_forward(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, Residuals]:
+    logits = _product("bhsd,bhtd->bhst", q * q.shape[-1] ** -0.5, k)
     if mask is not None:
         logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhst,bhtd->bhsd", weights, v).swapaxes(1, 2)
+    peak = logits.max(-1, keepdims=True)
+    weights = jnp.exp(logits - peak)
+    total = weights.sum(-1, keepdims=True)
+    # Divided after the product: S*d divisions a head instead of S*S.
+    out = _product("bhst,bhtd->bhsd", weights.astype(v.dtype), v) / total
+    out = keep(out.astype(q.dtype).swapaxes(1, 2))
+    return out, (q, k, v, mask, out, keep((peak + jnp.log(total)).squeeze(-1)))
+
+
+def _dot_backward(
+    residuals: Residuals, dout: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    q, k, v, mask, out, logsumexp = residuals
+    scale, dtype = q.shape[-1] ** -0.5, q.dtype
+    delta = (dout.astype(jnp.float32) * out).sum(-1).swapaxes(1, 2)
+    dout = dout.swapaxes(1, 2)
+    q = q * scale
+    # Everything transposed, [t, s]: then only dq has to read its big operand against the grain.
+    weights = jnp.exp(_product("bhtd,bhsd->bhts", k, q) - logsumexp[:, :, None, :])
+    if mask is not None:
+        weights = jnp.where(mask[:, None, :, None], weights, 0)
+    dlogits = weights * (_product("bhtd,bhsd->bhts", v, dout) - delta[:, :, None, :])
+    weights, dlogits = weights.astype(dtype), dlogits.astype(dtype)
+    dv = _product("bhts,bhsd->bhtd", weights, dout)
+    dk = _product("bhts,bhsd->bhtd", dlogits, q)
+    dq = _product("bhts,bhtd->bhsd", dlogits, k) * scale
+    return dq.astype(dtype), dk.astype(dtype), dv.astype(dtype), None
+
+
+def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+_dot.defvjp(_dot_forward, _dot_backward)

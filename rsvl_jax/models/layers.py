@@ -1,5 +1,6 @@
 """Dense layers, layer norm, initialisers, activations: what every network here is made of."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,19 @@ from rsvl_jax.errors import UserError
 Axes = Sequence[str | None]
 Init = Callable[[jax.Array, Sequence[int]], jax.Array]
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x * Phi(x), exact, computed in float32.
+
+    By erf, as PyTorch does: `jax.nn.gelu` takes erfc, for relative accuracy in a tail that no
+    network sees, which costs twice the time on a CPU.
+    """
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1 + jax.lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI CLIP's
 }
@@ -78,8 +90,12 @@ class Linear(nnx.Module):
         self.bias = param(rngs, bias_init, (dout,), (split,)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x.astype(self.dtype) @ self.kernel.astype(self.dtype)
+        y = self.product(x)
         return y if self.bias is None else y + self.bias.astype(self.dtype)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """x @ kernel, without the bias."""
+        return x.astype(self.dtype) @ self.kernel.astype(self.dtype)
 
 
 class LayerNorm(nnx.Module):

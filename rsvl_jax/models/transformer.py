@@ -13,6 +13,7 @@ from rsvl_jax.models import attention
 from rsvl_jax.models.layers import LayerNorm, Linear, activation, normal, param, variables, zeros
 
 DTYPES = ("float32", "bfloat16")
+CPU_SLICES = 4
 
 
 class Encoded(NamedTuple):
@@ -27,9 +28,11 @@ class TransformerConfig:
     """Sizes and ways of running of a stack. Parameters are the same whatever the way of running.
 
     activation: "gelu" (erf), "gelu_tanh", "quick_gelu" · scan: one compiled block run `depth`
-    times, else `depth` copies (longer to compile) · remat: "none", "full", or the name of a policy
-    in `jax.checkpoint_policies` · attention: see `attention.IMPLEMENTATIONS` · dtype: of matmuls
-    and activations; parameters, layer norms and softmax are float32.
+    times, else `depth` copies (longer to compile) · remat: what the backward pass computes again:
+    "none", "matmuls" (all but matrix products: the least memory at no cost in time), "full", or
+    the name of a policy in `jax.checkpoint_policies` · attention: see `attention.IMPLEMENTATIONS`
+    · slices: independent parts of the batch inside a layer, 0 to choose by backend · dtype: of
+    matmuls and activations; parameters, layer norms and softmax are float32.
     """
 
     width: int
@@ -42,6 +45,7 @@ class TransformerConfig:
     scan: bool = True
     remat: str = "none"
     attention: str = "auto"
+    slices: int = 0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -55,13 +59,17 @@ class TransformerConfig:
 
 
 def remat_policy(name: str) -> Callable[..., Any] | None:
-    """The policy of `jax.checkpoint_policies` by name ("full": nothing saved); None for "none"."""
+    """What `jax.checkpoint` saves, by name as in TransformerConfig.remat; None for "none"."""
     if name == "none":
         return None
+    if name == "matmuls":
+        return jax.checkpoint_policies.save_only_these_names(attention.SAVED)
     policy = getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name, None)
     if policy is None:
         known = [known for known in dir(jax.checkpoint_policies) if known.endswith("saveable")]
-        raise UserError(f"unknown remat policy {name!r}: choose none, full or one of {known}")
+        raise UserError(
+            f"unknown remat policy {name!r}: choose none, matmuls, full or one of {known}"
+        )
     return policy
 
 
@@ -70,17 +78,19 @@ class Attention(nnx.Module):
 
     def __init__(self, cfg: TransformerConfig, rngs: nnx.Rngs):
         self.cfg = cfg
-        shape = (cfg.width, 3, cfg.heads, cfg.width // cfg.heads)
-        axes = ("embed", None, "heads", "head_dim")
+        # Heads before q, k, v: merged into one dimension, it still splits between heads.
+        shape = (cfg.width, cfg.heads, 3, cfg.width // cfg.heads)
+        axes = ("embed", "heads", None, "head_dim")
         self.qkv = param(rngs, normal(), shape, axes)
         self.qkv_bias = param(rngs, zeros, shape[1:], axes[1:])
         self.out = Linear(cfg.width, cfg.width, rngs, axes=("heads", "embed"), dtype=cfg.dtype)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        qkv = jnp.einsum("bsd,dchk->cbshk", x, self.qkv.astype(x.dtype))
-        qkv += self.qkv_bias[:, None, None].astype(x.dtype)
-        y = attention.attend(*qkv, mask, self.cfg.attention)
-        return self.out(y.reshape(x.shape))
+        kernel = self.qkv.astype(x.dtype).reshape(x.shape[-1], -1)
+        qkv = (x @ kernel).reshape(*x.shape[:-1], *self.qkv_bias.shape)
+        qkv += self.qkv_bias.astype(x.dtype)
+        q, k, v = (qkv[..., index, :] for index in range(3))
+        return self.out(attention.attend(q, k, v, mask, self.cfg.attention).reshape(x.shape))
 
 
 class Mlp(nnx.Module):
@@ -92,7 +102,9 @@ class Mlp(nnx.Module):
         self.down = Linear(cfg.mlp_dim, cfg.width, rngs, axes=("mlp", "embed"), dtype=cfg.dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(activation(self.activation)(self.up(x)))
+        # What is kept is the product without its bias, which the activation adds on the way.
+        hidden = attention.keep(self.up.product(x)) + self.up.bias.astype(x.dtype)
+        return self.down(activation(self.activation)(hidden))
 
 
 class Block(nnx.Module):
@@ -108,6 +120,7 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None, rng: jax.Array | None) -> jax.Array:
         keys = (None, None) if rng is None else jax.random.split(rng)
         x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, keys[0])
+        x = attention.keep(x)
         return x + dropout(self.mlp(self.mlp_norm(x)), self.dropout, keys[1])
 
 
@@ -131,19 +144,33 @@ class Stack(nnx.Module):
         keys = None
         if rng is not None and self.cfg.dropout:
             keys = jax.random.split(rng, self.cfg.depth)
+        count = 1 if keys is not None else self._slices(x.shape[0])
+        masks = [None] * count if mask is None else jnp.split(mask, count)
 
-        def body(x: jax.Array, layer: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
-            return layer[0](x, mask, layer[1]), None
+        def body(parts: list[jax.Array], layer: tuple[Block, Any]) -> tuple[list[jax.Array], None]:
+            block, key = layer
+            return [block(x, mask, key) for x, mask in zip(parts, masks, strict=True)], None
 
         policy = remat_policy(self.cfg.remat)
         if policy is not None:
             body = jax.checkpoint(body, policy=policy, prevent_cse=not self.cfg.scan)
-        x = x.astype(self.cfg.dtype)
+        parts = jnp.split(x.astype(self.cfg.dtype), count)
         if self.cfg.scan:
-            return jax.lax.scan(body, x, (self.layers, keys))[0]
-        for layer in _unstack((self.layers, keys), self.cfg.depth):
-            x, _ = body(x, layer)
-        return x
+            parts, _ = jax.lax.scan(body, parts, (self.layers, keys))
+        else:
+            for layer in _unstack((self.layers, keys), self.cfg.depth):
+                parts, _ = body(parts, layer)
+        return parts[0] if count == 1 else jnp.concatenate(parts)
+
+    def _slices(self, batch: int) -> int:
+        """Into how many parts the batch is cut.
+
+        XLA:CPU runs most operations on one thread each, but independent ones side by side: so a
+        lone CPU device gets several. Elsewhere, and where the batch is sharded, cutting only hurts.
+        """
+        alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+        wanted = self.cfg.slices or (CPU_SLICES if alone else 1)
+        return next(count for count in range(wanted, 0, -1) if batch % count == 0)
 
 
 def dropout(x: jax.Array, rate: float, rng: jax.Array | None) -> jax.Array:
