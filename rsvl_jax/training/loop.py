@@ -59,6 +59,7 @@ def fit(
     parts = _Parts.make(config, objective, manifest, mesh)
     plan = parts.plan
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
         checkpoints = Checkpoints(_folder(workdir), plan.keep)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
@@ -83,7 +84,7 @@ def fit(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
             ),
             progress=Progress(plan.total, step, plan.batch_size),
-            stop=stack.enter_context(StopSignal()),
+            stop=stop,
             state=state,
             step=step,
             evaluated=evaluated,

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -140,6 +142,17 @@ def test_a_stopped_run_saves_at_once_and_goes_on_bitwise(whole, mesh, tmp_path, 
     evaluator = Evaluator()
     assert_same(start(tmp_path, mesh, evaluate=evaluator), whole[1])
     assert evaluator.steps == [6, 12]
+    assert lines(tmp_path) == lines(whole[0])
+
+
+def test_a_stop_before_the_first_step_is_a_preemption_too(whole, mesh, tmp_path):
+    def make_batches(step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return batches(mesh)(step)
+
+    with pytest.raises(Preempted, match="saved step 0"):
+        start(tmp_path, mesh, make_batches=make_batches, evaluate=Evaluator())
+    assert_same(start(tmp_path, mesh, evaluate=Evaluator()), whole[1])
     assert lines(tmp_path) == lines(whole[0])
 
 
