@@ -70,7 +70,7 @@ def _embedded() -> config_dict.ConfigDict:
         activation="gelu",
         dropout=0.0,
         scan=True,
-        remat="none",
+        remat="matmuls",  # the least memory that costs no time; "full" for the largest batches
         attention="auto",
         dtype="float32",
     )
