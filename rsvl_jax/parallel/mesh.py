@@ -1,7 +1,7 @@
 """The device mesh (replica, data, fsdp, tensor)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -51,7 +51,7 @@ def _fill(sizes: dict[str, int], devices: int) -> dict[str, int]:
     return {name: devices // given if size == -1 else size for name, size in sizes.items()}
 
 
-def describe(sizes: dict[str, int]) -> str:
+def describe(sizes: Mapping[str, int]) -> str:
     """Sizes as text: replica 1 x data 8 x fsdp 1 x tensor 1."""
     return " x ".join(f"{name} {size}" for name, size in sizes.items())
 

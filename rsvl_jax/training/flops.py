@@ -58,6 +58,7 @@ class Chrono:
         self._samples = samples
         self._flops = flops_per_sample
         self._peak = peak
+        self._all_steps, self._all_seconds = 0, 0.0
         self._restart()
 
     def _restart(self) -> None:
@@ -87,23 +88,29 @@ class Chrono:
         """Counts one step as done."""
         self._steps += 1
 
+    def _seconds(self) -> float:
+        return max(time.perf_counter() - self._started - self._paused, 1e-9)
+
     @property
     def samples_per_second(self) -> float:
-        """Of the current lap; 0 before its first step."""
-        seconds = time.perf_counter() - self._started - self._paused
-        return self._steps * self._samples / max(seconds, 1e-9)
+        """Since the start, for people: steadier than that of a lap."""
+        steps, seconds = self._all_steps + self._steps, self._all_seconds + self._seconds()
+        return steps * self._samples / seconds
 
     def lap(self) -> dict[str, float | None]:
-        """perf/samples_per_second, perf/mfu (fraction of the peak, None if that is unknown) and
+        """Measures since the last lap, and starts the next.
 
-        perf/input_wait (fraction of the time) since the last lap, and starts the next.
+        perf/samples_per_second; perf/mfu, a fraction of the peak, None if that is unknown;
+        perf/input_wait, the fraction of the time spent waiting for batches.
         """
-        rate = self.samples_per_second
-        seconds = time.perf_counter() - self._started - self._paused
+        seconds = self._seconds()
+        rate = self._steps * self._samples / seconds
         values = {
             "perf/samples_per_second": rate,
             "perf/mfu": rate * self._flops / self._peak if self._peak else None,
-            "perf/input_wait": self._waited / max(seconds, 1e-9),
+            "perf/input_wait": self._waited / seconds,
         }
+        self._all_steps += self._steps
+        self._all_seconds += seconds
         self._restart()
         return values

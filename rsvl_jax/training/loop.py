@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
-from rsvl_jax.parallel.mesh import check_batch
+from rsvl_jax.parallel.mesh import check_batch, describe
+from rsvl_jax.parallel.sharding import bytes_per_device
 from rsvl_jax.training import resume
 from rsvl_jax.training.checkpoint import Checkpoints, Metadata, disk_errors
 from rsvl_jax.training.flops import Chrono, peak_flops
@@ -25,7 +27,7 @@ from rsvl_jax.training.optimizer import Optimizer, make_optimizer
 from rsvl_jax.training.plan import Plan, make_plan
 from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.signals import StopSignal
-from rsvl_jax.training.state import TrainState, abstract_state, create_state
+from rsvl_jax.training.state import TrainState, abstract_state, create_state, shardings_of
 from rsvl_jax.training.step import CompiledStep, Metrics
 
 Tree = Any
@@ -90,6 +92,7 @@ def fit(
             evaluated=evaluated,
         )
         stack.callback(loop.close)
+        parts.announce(mesh)
         return loop.run(make_batches)
 
 
@@ -139,6 +142,11 @@ class _Parts:
 
     def create(self) -> TrainState:
         return create_state(self.objective, self.optimizer, self.abstract, self.plan.seed)
+
+    def announce(self, mesh: Mesh) -> None:
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
+        size = bytes_per_device(self.abstract, shardings_of(self.abstract)) >> 20
+        say(f"{count:,} parameters, {size} MiB of state a device, mesh {describe(mesh.shape)}")
 
     def checker(self, workdir: str) -> Callable[[Metadata], None]:
         return lambda found: resume.check(found, self.metadata, workdir)
@@ -282,7 +290,7 @@ class _Loop:
         terms = [
             name.removeprefix("loss/")
             for name, value in values.items()
-            if name.startswith("loss/") and not jax.numpy.isfinite(value)
+            if name.startswith("loss/") and not np.isfinite(value)
         ]
         what = f"terms {', '.join(terms)}" if terms else "gradient"
         if self.plan.skip_nonfinite:
