@@ -16,13 +16,13 @@ def section(**values: object) -> config_dict.ConfigDict:
 
 def run(steps: int) -> config_dict.ConfigDict:
     """The sections that do not depend on the method, for a run of `steps`."""
-    return section(
+    config = section(
         seed=0,
         # A config to start from: {part of the model: path of its weights}.
         init_from=section(),
         # Length of the run. Any `_steps` key may be given as `_epochs`, `_examples` or `_percent`.
         training=section(
-            steps=steps,
+            steps=config_dict.placeholder(int),
             epochs=config_dict.placeholder(float),
             examples=config_dict.placeholder(int),
             # A non-finite loss: "stop" the run, or "skip" the update (counted and reported).
@@ -32,7 +32,8 @@ def run(steps: int) -> config_dict.ConfigDict:
             name="adamw",
             learning_rate=1e-3,
             schedule="cosine",
-            warmup_percent=5.0,
+            # In one unit: overriding another on the command line replaces it.
+            warmup_percent=config_dict.placeholder(float),
             warmup_steps=config_dict.placeholder(int),
             weight_decay=0.1,
             b1=0.9,
@@ -48,6 +49,9 @@ def run(steps: int) -> config_dict.ConfigDict:
         # Devices along each axis; one may be -1: all that are left.
         mesh=section(replica=1, data=-1, fsdp=1, tensor=1),
     )
+    config.training.steps = steps
+    config.optimizer.warmup_percent = 5.0
+    return config
 
 
 def apply_presets(

@@ -62,8 +62,9 @@ def _embedded() -> config_dict.ConfigDict:
         ),
         text=section(vocab_size=2048, length=32, width=128, depth=3, heads=2, mlp_dim=512),
         fusion=section(width=128, depth=2, heads=2, mlp_dim=512, mask_text_pads=True),
-        # Degree 40 is SatCLIP's advice for RGB and regional use (microsoft/satclip#21).
-        location=section(kind="spherical_harmonics", degree=40, width=256, depth=2, dropout=0.0),
+        # SatCLIP advises degree 40 for regional use (microsoft/satclip#21). Here whole blocks of 20
+        # degrees are held out: what is to be known inside them must be smooth at that scale.
+        location=section(kind="spherical_harmonics", degree=10, width=256, depth=2, dropout=0.0),
         decoder=section(width=128, depth=2, heads=4),  # of the masked autoencoder
         embed_dim=128,
         location_dim=256,  # SatCLIP's
@@ -97,14 +98,15 @@ def _embedded() -> config_dict.ConfigDict:
 def _base(config: config_dict.ConfigDict) -> None:
     """FLAVA's sizes and optimiser at 224 px; batch, rate and length as FLAVA's native recipe."""
     config.training.steps = 100_000
-    config.optimizer.update(learning_rate=1e-3, warmup_steps=10_000, b2=0.999, clip=1.0)
+    config.optimizer.update(learning_rate=1e-3, b2=0.999, clip=1.0)
+    config.optimizer.update(warmup_steps=10_000, warmup_percent=None)
     config.data.update(name="skyscript", batch_size=8192, workers=16, crop_scale=(0.9, 1.0))
     config.data.update(jitter_degrees=0.01, jitter_symmetric=True)
     config.model.image.update(size=224, patch=16, width=768, depth=12, heads=12, mlp_dim=3072)
     config.model.text.update(vocab_size=32_000, length=77)
     config.model.text.update(width=768, depth=12, heads=12, mlp_dim=3072)
     config.model.fusion.update(width=768, depth=6, heads=12, mlp_dim=3072)
-    config.model.location.update(width=512)
+    config.model.location.update(degree=40, width=512)
     config.model.decoder.update(width=512, depth=8, heads=16)
     config.model.update(embed_dim=768, remat="full", dtype="bfloat16")
     config.objective.codebook_size = 8192

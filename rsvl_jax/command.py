@@ -12,6 +12,7 @@ from ml_collections import config_dict, config_flags
 
 from rsvl_jax.errors import UserError
 
+UNITS = ("steps", "epochs", "examples", "percent")
 _OVERRIDE = re.compile(r"^--?(?:no)?config\.([\w.]+)")
 
 
@@ -41,6 +42,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         if match := _OVERRIDE.match(argument):
             _check_key(match.group(1), known)
     values = _parse_flags(argv)
+    _replace_other_units(values.config, argv)
     if not values.workdir:
         raise UserError("no work directory: add --workdir=DIR, e.g. --workdir=runs/flavars")
     return Arguments(values.config, values.workdir)
@@ -60,6 +62,21 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     return values
+
+
+def _replace_other_units(config: config_dict.ConfigDict, argv: Sequence[str]) -> None:
+    """A length given in one unit (`_steps`, `_epochs`, ...) takes the place of the recipe's own."""
+    given = {match.group(1) for a in argv if (match := _OVERRIDE.match(a))}
+    for key in given:
+        path, _, leaf = key.rpartition(".")
+        name, _, unit = leaf.rpartition("_")
+        if unit not in UNITS:
+            continue
+        stem = f"{name}_" if name else ""
+        for other in UNITS:
+            sibling = f"{path}.{stem}{other}"
+            if sibling not in given and f"{stem}{other}" in config[path]:
+                config[path][f"{stem}{other}"] = None
 
 
 def _plain(error: Exception) -> str:

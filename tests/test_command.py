@@ -31,6 +31,13 @@ def test_an_unset_length_takes_a_typed_value():
     assert config.optimizer.warmup_steps == 5
 
 
+def test_a_length_in_another_unit_replaces_the_recipes_own():
+    flags = ("--config.optimizer.warmup_steps=5", "--config.training.epochs=2.5")
+    config = parse(CONFIG, "--workdir=w", *flags).config
+    assert (config.optimizer.warmup_steps, config.optimizer.warmup_percent) == (5, None)
+    assert (config.training.epochs, config.training.steps) == (2.5, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
