@@ -68,6 +68,39 @@ def variables(module: nnx.Module) -> list[nnx.Variable]:
     return [leaf for leaf in leaves if isinstance(leaf, nnx.Variable)]
 
 
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., din] @ kernel [din, dout] -> [..., dout].
+
+    With a gradient of its own: what JAX derives for the kernel makes XLA:CPU copy the transpose of
+    the whole cotangent first, a tenth of a layer's time.
+    """
+    return x @ kernel
+
+
+def _product_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(
+    residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    rows = tuple(range(x.ndim - 1))
+    dx = jax.lax.dot_general(dy, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+    if jax.default_backend() == "cpu" and kernel.shape[0] > kernel.shape[1]:
+        # XLA:CPU is a fifth faster where the narrow operand comes first. Without the barrier the
+        # compiler would swap them back to save transposing the small result.
+        swapped = jax.lax.dot_general(dy, x, ((rows, rows), ((), ())))
+        return dx, jax.lax.optimization_barrier(swapped).T
+    return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 class Linear(nnx.Module):
     """x [..., din] -> x @ kernel + bias [..., dout], computed in `dtype`."""
 
@@ -95,7 +128,7 @@ class Linear(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """x @ kernel, without the bias."""
-        return x.astype(self.dtype) @ self.kernel.astype(self.dtype)
+        return product(x.astype(self.dtype), self.kernel.astype(self.dtype))
 
 
 class LayerNorm(nnx.Module):

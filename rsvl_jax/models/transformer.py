@@ -10,7 +10,16 @@ from flax import nnx
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.models import attention
-from rsvl_jax.models.layers import LayerNorm, Linear, activation, normal, param, variables, zeros
+from rsvl_jax.models.layers import (
+    LayerNorm,
+    Linear,
+    activation,
+    normal,
+    param,
+    product,
+    variables,
+    zeros,
+)
 
 DTYPES = ("float32", "bfloat16")
 CPU_SLICES = 4
@@ -87,9 +96,9 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         kernel = self.qkv.astype(x.dtype).reshape(x.shape[-1], -1)
-        qkv = (x @ kernel).reshape(*x.shape[:-1], *self.qkv_bias.shape)
-        qkv += self.qkv_bias.astype(x.dtype)
-        q, k, v = (qkv[..., index, :] for index in range(3))
+        qkv = product(x, kernel).reshape(*x.shape[:-1], *self.qkv_bias.shape)
+        parts = zip(_split(qkv, 3), _split(self.qkv_bias.astype(x.dtype), 1), strict=True)
+        q, k, v = (part + bias for part, bias in parts)
         return self.out(attention.attend(q, k, v, mask, self.cfg.attention).reshape(x.shape))
 
 
@@ -158,7 +167,7 @@ class Stack(nnx.Module):
         if self.cfg.scan:
             parts, _ = jax.lax.scan(body, parts, (self.layers, keys))
         else:
-            for layer in _unstack((self.layers, keys), self.cfg.depth):
+            for layer in _unstack((self.layers, keys)):
                 parts, _ = body(parts, layer)
         return parts[0] if count == 1 else jnp.concatenate(parts)
 
@@ -188,8 +197,13 @@ def _layer(cfg: TransformerConfig, key: jax.Array) -> Block:
     return block
 
 
-def _unstack(tree: Any, depth: int) -> list[Any]:
-    """The layers of a stacked tree. A split, whose gradient is one concatenation, not many pads."""
+def _unstack(tree: Any) -> list[Any]:
+    """The layers of a stacked tree."""
     leaves, treedef = jax.tree.flatten(tree)
-    columns = [[part.squeeze(0) for part in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
+    columns = [_split(leaf, 0) for leaf in leaves]
     return [jax.tree.unflatten(treedef, row) for row in zip(*columns, strict=True)]
+
+
+def _split(x: jax.Array, axis: int) -> list[jax.Array]:
+    """x[..., i, ...] for every i. Its gradient is one concatenation, not a sum of padded arrays."""
+    return [part.squeeze(axis) for part in jax.lax.split(x, [1] * x.shape[axis], axis)]
