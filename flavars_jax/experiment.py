@@ -63,6 +63,7 @@ class Experiment:
             workdir=self.workdir,
             mesh=self.mesh,
             evaluate=self._evaluate,
+            assets={"tokenizer.model": self.inputs.tokenizer.model},
         )
 
     def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:

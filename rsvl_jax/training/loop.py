@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,15 @@ def fit(
     workdir: str,
     mesh: Mesh,
     evaluate: Evaluate | None = None,
+    assets: Mapping[str, bytes] | None = None,
 ) -> TrainState:
     """Trains to `config.training.steps`, from the newest whole checkpoint of `workdir` if any.
 
     make_batches(k): iterator of batches k, k+1, ... as global arrays on the mesh; batch k must be a
     pure function of (seed, k). evaluate(state, step): name -> number, logged as eval/<name>; called
-    at step 0, every `evaluation.every_steps` and at the end.
+    at step 0, every `evaluation.every_steps` and at the end. assets: files that the parameters are
+    of no use without, such as a tokenizer; kept in every checkpoint's metadata. Where the batches
+    have a list `skipped` (ids of unreadable records), its length is logged and its ids are told.
 
     Every step of the run is finished when this returns, its metrics and a last checkpoint are on
     disk. A finished run returns at once. Raises UserError (a work directory of another config or
@@ -80,7 +83,7 @@ def fit(
             step_fn=CompiledStep(objective, parts.optimizer, parts.abstract, mesh, plan.seed),
             evaluate=evaluate,
             checkpoints=checkpoints,
-            metadata=parts.metadata,
+            metadata={**parts.metadata, "assets": resume.pack(assets or {})},
             writer=MetricWriter(workdir, step, config.metrics.get("tensorboard", True)),
             chrono=Chrono(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
@@ -196,6 +199,7 @@ class _Loop:
 
     def run(self, make_batches: Callable[[int], Iterator[Tree]]) -> TrainState:
         batches = make_batches(self.step)
+        self._skipped: list[str] = getattr(batches, "skipped", [])
         try:
             while True:
                 if self.stop.requested:
@@ -215,6 +219,9 @@ class _Loop:
             if skipped := getattr(batches, "skipped", []):
                 say(f"skipped {len(skipped)} records that cannot be decoded: {_few(skipped)}")
         self.checkpoints.wait()
+        if self._skipped:
+            shown = ", ".join(self._skipped[:10]) + (", ..." if len(self._skipped) > 10 else "")
+            say(f"{len(self._skipped)} unreadable records were replaced by others: {shown}")
         say(f"finished: step {self.step} of {self.plan.total}")
         return self.state
 
@@ -266,7 +273,11 @@ class _Loop:
             every = self.plan.log_every
             if step in (1, self.plan.total) or (every and step % every == 0):
                 self._write_held()
-                self._held = step, metrics, self.chrono.lap()
+                self._held = step, metrics, self.chrono.lap() | self._records()
+
+    def _records(self) -> dict[str, float | None]:
+        """Unreadable records so far. Those read ahead count: no function of the step, hence perf."""
+        return {"perf/records_skipped": len(self._skipped)} if self._skipped else {}
 
     def _write_held(self) -> None:
         """Writes the line of the period before: its values have long been computed."""

@@ -1,5 +1,6 @@
 """What a checkpoint says about its run, and whether a run may go on from it."""
 
+import base64
 import fnmatch
 import json
 import os
@@ -47,6 +48,17 @@ def describe(config: Mapping[str, Any], manifest: Mapping[str, Any], state: Trai
         "code_revision": code_revision(),
         "layout": layout(state),
     }
+
+
+def pack(assets: Mapping[str, bytes]) -> dict[str, str]:
+    """Files as text for the metadata, name -> base64."""
+    return {name: base64.b64encode(content).decode() for name, content in assets.items()}
+
+
+def unpack(metadata: Metadata) -> dict[str, bytes]:
+    """The files that a checkpoint carries, name -> content; see `pack`."""
+    packed = metadata.get("assets", {})
+    return {name: base64.b64decode(content) for name, content in packed.items()}
 
 
 def check(metadata: Metadata, expected: Metadata, workdir: str) -> None:

@@ -10,7 +10,7 @@ from training.toy import MANIFEST, Toy, batches, config, host_batch
 
 from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
 from rsvl_jax.parallel.mesh import make_mesh
-from rsvl_jax.training import loop
+from rsvl_jax.training import loop, resume
 from rsvl_jax.training.loop import fit, load_state
 from rsvl_jax.training.metrics import comparable
 
@@ -342,3 +342,31 @@ def test_load_state(whole, mesh, tmp_path):
     with pytest.raises(UserError, match="no checkpoint in .*nowhere"):
         load_state(workdir=str(tmp_path / "nowhere"), **arguments)
     assert not (tmp_path / "nowhere").exists()
+
+
+class Replacing:
+    """Batches that say which unreadable records they replaced."""
+
+    def __init__(self, inner):
+        self.inner, self.skipped = inner, []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.skipped.append(f"tile-{len(self.skipped)}")
+        return next(self.inner)
+
+
+def test_replaced_records_are_counted_and_named(mesh, tmp_path, capsys):
+    make = batches(mesh)
+    start(tmp_path, mesh, config(steps=3), make_batches=lambda step: Replacing(make(step)))
+    assert values(tmp_path)[-1]["perf/records_skipped"] == 3
+    assert "3 unreadable records were replaced by others: tile-0, tile-1" in capsys.readouterr().err
+
+
+def test_assets_travel_with_the_checkpoint(mesh, tmp_path):
+    content = bytes(range(256))
+    start(tmp_path, mesh, config(steps=3), assets={"tokenizer.model": content})
+    metadata = json.loads((tmp_path / "checkpoints/3/meta/metadata").read_text())
+    assert resume.unpack(metadata) == {"tokenizer.model": content}
