@@ -276,7 +276,7 @@ class _Loop:
                 self._held = step, metrics, self.chrono.lap() | self._records()
 
     def _records(self) -> dict[str, float | None]:
-        """Unreadable records so far. Those read ahead count: no function of the step, hence perf."""
+        """Unreadable records so far; as those read ahead count, no function of the step: perf."""
         return {"perf/records_skipped": len(self._skipped)} if self._skipped else {}
 
     def _write_held(self) -> None:
