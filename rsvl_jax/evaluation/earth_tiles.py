@@ -8,19 +8,22 @@ Protocol, as the cards repeat it:
 - Image-text retrieval uses the FIRST caption of each test tile; every tile whose first caption
   is the same string is a right answer. Image-location retrieval: only the tile's own centre is.
 - Segmentation trains its linear head on at most SEGMENTATION_TILES training tiles and scores all
-  test tiles; the mean IoU runs over the IGBP classes present in the test masks, and, beside it,
-  over those that hold at least a hundredth of the pixels.
+  test tiles; IGBP classes are merged as in the captions, and the mean IoU runs over the merged
+  classes present in the test masks, and, beside it, over those that hold at least a hundredth of
+  the pixels.
 - Intervals resample geographic blocks of the test split; in retrieval the queries are resampled
   and the gallery stays whole.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
 from rsvl_jax.data.pairs import Source
+from rsvl_jax.datasets.earth_tiles.classes import KIND_OF_IGBP, Kind
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import knn, references, tiles
 from rsvl_jax.evaluation.bootstrap import Blocks
@@ -36,25 +39,12 @@ QUICK_TRAIN_TILES = 1024
 QUICK_TEST_TILES = 512
 KNN = {"l2_k5": knn.L2_5, "cosine_k20": knn.COSINE_20}
 
-IGBP = (
-    "water",
-    "evergreen needleleaf forest",
-    "evergreen broadleaf forest",
-    "deciduous needleleaf forest",
-    "deciduous broadleaf forest",
-    "mixed forest",
-    "closed shrubland",
-    "open shrubland",
-    "woody savanna",
-    "savanna",
-    "grassland",
-    "permanent wetland",
-    "cropland",
-    "urban and built-up",
-    "cropland / natural vegetation mosaic",
-    "snow and ice",
-    "barren",
-)
+# Pixels are scored in the classes that the data set's captions and labels speak of: IGBP's five
+# forests, two shrublands and two croplands cannot be told apart at 7.4 km.
+PIXEL_CLASSES = tuple(kind.name.lower() for kind in Kind)
+_UNKNOWN = 255
+_PIXEL_CLASS_OF_IGBP = np.full(256, _UNKNOWN, np.uint8)
+_PIXEL_CLASS_OF_IGBP[: len(KIND_OF_IGBP)] = KIND_OF_IGBP
 
 
 def evaluate(
@@ -98,7 +88,7 @@ def evaluate(
         test=test,
         classes=_listed(manifest, "classes"),
         templates=_listed(manifest, "prompts"),
-        pixel_classes=IGBP,
+        pixel_classes=PIXEL_CLASSES,
         blocks=None if quick else Blocks.draw(test.blocks, seed=seed),
         card=_blank_card(manifest, test, split, seed, provenance or Provenance()),
         reference_features=None if quick else references.features(train, test),
@@ -130,13 +120,18 @@ def _score(
 def _train_tiles(source: Source, seed: int, quick: bool) -> tiles.Tiles:
     """Training tiles in a seeded random order, so that leading tiles are a fair sample."""
     order = np.random.default_rng(seed).permutation(len(source))
-    return tiles.read(source, order[:QUICK_TRAIN_TILES] if quick else order)
+    return _merged(tiles.read(source, order[:QUICK_TRAIN_TILES] if quick else order))
 
 
 def _test_tiles(source: Source, quick: bool) -> tiles.Tiles:
     """All tiles of the scored split in their order, or evenly spaced ones."""
     count = min(len(source), QUICK_TEST_TILES) if quick else len(source)
-    return tiles.read(source, np.arange(count) * len(source) // max(count, 1))
+    return _merged(tiles.read(source, np.arange(count) * len(source) // max(count, 1)))
+
+
+def _merged(split: tiles.Tiles) -> tiles.Tiles:
+    """The tiles with masks of PIXEL_CLASSES instead of IGBP's."""
+    return replace(split, masks=_PIXEL_CLASS_OF_IGBP[split.masks])
 
 
 def _listed(manifest: Mapping[str, Any], key: str) -> list[Any]:

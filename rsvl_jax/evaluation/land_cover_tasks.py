@@ -13,7 +13,11 @@ from rsvl_jax.evaluation.features import encode_texts
 from rsvl_jax.evaluation.suite import MAJORITY, UNTRAINED, Model, Setting, start_card
 
 PURE = 0.7
-POOLINGS = {"mean": "mean of the patch tokens", "cls": "class token"}
+POOLINGS = {
+    "mean": "mean of the patch tokens",
+    "cls": "class token",
+    "text_space": "unit embedding that is compared with texts",
+}
 ACCURACIES: dict[str, Statistic] = {
     "balanced_accuracy": classification.balanced_accuracy,
     "accuracy": classification.accuracy,
