@@ -1,5 +1,7 @@
 """Scaled dot-product attention, one function with an implementation for each kind of device."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
@@ -7,9 +9,6 @@ from jax.ad_checkpoint import checkpoint_name
 from rsvl_jax.errors import UserError
 
 IMPLEMENTATIONS = ("auto", "dot", "xla", "cudnn")
-SAVED = "matmul"
-"""Name of what the "matmuls" remat policy keeps for the backward pass."""
-
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
@@ -23,15 +22,12 @@ def attend(
     """
     name = resolve(implementation, q.dtype)
     if name == "dot":
-        return _dot(*(keep(x.swapaxes(1, 2)) for x in (q, k, v)), mask)
+        return _dot(*(checkpoint_name(x.swapaxes(1, 2), "qkv") for x in (q, k, v)), mask)
     keys = None if mask is None else mask[:, None, None, :]
-    out = jax.nn.dot_product_attention(*map(keep, (q, k, v)), mask=keys, implementation=name)
-    return keep(out)
-
-
-def keep(x: jax.Array) -> jax.Array:
-    """Marks what the "matmuls" remat policy keeps instead of computing it again."""
-    return checkpoint_name(x, SAVED)
+    q, k, v = (checkpoint_name(x, "qkv") for x in (q, k, v))
+    chosen: Any = name  # a literal type to the checker
+    out = jax.nn.dot_product_attention(q, k, v, mask=keys, implementation=chosen)
+    return checkpoint_name(out, "attention")
 
 
 def resolve(implementation: str, dtype: jnp.dtype) -> str:
@@ -67,8 +63,9 @@ def _dot_forward(
     total = weights.sum(-1, keepdims=True)
     # Divided after the product: S*d divisions a head instead of S*S.
     out = _product("bhst,bhtd->bhsd", weights.astype(v.dtype), v) / total
-    out = keep(out.astype(q.dtype).swapaxes(1, 2))
-    return out, (q, k, v, mask, out, keep((peak + jnp.log(total)).squeeze(-1)))
+    out = checkpoint_name(out.astype(q.dtype).swapaxes(1, 2), "attention")
+    logsumexp = checkpoint_name((peak + jnp.log(total)).squeeze(-1), "attention")
+    return out, (q, k, v, mask, out, logsumexp)
 
 
 def _dot_backward(

@@ -28,8 +28,9 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         numbers = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x, self.kernel, (1, 1), "SAME", dimension_numbers=numbers)
-        return y + self.bias
+        kernel = self.kernel[...]
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        return y + self.bias[...]
 
 
 class Block(nnx.Module):

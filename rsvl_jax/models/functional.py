@@ -23,13 +23,13 @@ Make = Callable[[nnx.Rngs], nnx.Module]
 
 def init(make: Make, rng: jax.Array) -> dict[str, Tree]:
     """Fresh arrays as {"params": tree, "frozen": tree}. Works under `jax.jit` and `eval_shape`."""
-    _, params, frozen = nnx.split(make(nnx.Rngs(rng)), nnx.Param, Frozen)
+    params, frozen = _states(make(nnx.Rngs(rng)))
     return {"params": nnx.to_pure_dict(params), "frozen": nnx.to_pure_dict(frozen)}
 
 
 def structure(make: Make) -> nnx.GraphDef:
     """What remains of the module without its arrays. Allocates nothing."""
-    return nnx.split(_abstract(make), nnx.Param, Frozen)[0]
+    return nnx.graphdef(_abstract(make))
 
 
 def bind(graph: nnx.GraphDef, params: Tree, frozen: Tree | None = None) -> Any:
@@ -39,8 +39,13 @@ def bind(graph: nnx.GraphDef, params: Tree, frozen: Tree | None = None) -> Any:
 
 def logical_axes(make: Make) -> dict[str, Tree]:
     """The trees of `init` with, for each array, one logical name (or None) a dimension."""
-    _, params, frozen = nnx.split(_abstract(make), nnx.Param, Frozen)
+    params, frozen = _states(_abstract(make))
     return {"params": _names(params), "frozen": _names(frozen)}
+
+
+def _states(module: nnx.Module) -> tuple[nnx.State, nnx.State]:
+    """Its trainable and its frozen variables."""
+    return nnx.state(module, nnx.Param), nnx.state(module, Frozen)
 
 
 def _abstract(make: Make) -> nnx.Module:

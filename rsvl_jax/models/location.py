@@ -130,7 +130,7 @@ def spherical_harmonics(*, lon: jax.Array, lat: jax.Array, degree: int) -> jax.A
     level, order = _orders(degree)
     angle = phi[:, None] * jnp.arange(degree, dtype=jnp.float32)
     waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
-    factor = np.where(order == 0, np.pi, np.sqrt(2.0)).astype(np.float32)
+    factor = jnp.asarray(np.where(order == 0, np.pi, np.sqrt(2.0)), jnp.float32)
     table = legendre.reshape(lon.shape[0], degree * degree)[:, level * degree + np.abs(order)]
     return factor * table * waves[:, np.where(order < 0, -order, degree + order)]
 
@@ -158,7 +158,7 @@ def _legendre(x: jax.Array, s: jax.Array, degree: int) -> jax.Array:
     x, s = x[:, None], s[:, None]
     seed = jnp.full_like(s, math.sqrt(1 / (4 * math.pi)))
 
-    def level(carry, row):  # type: ignore[no-untyped-def]
+    def level(carry, row):
         last, before, corner = carry
         index, a_row, b_row, step = row
         corner = jnp.where(index == 0, seed, corner * step * s)
@@ -199,4 +199,5 @@ def _dense(din: int, dout: int, rngs: nnx.Rngs, init: Init) -> Linear:
 
 def _apply(layer: Linear, x: jax.Array) -> jax.Array:
     # Sines turn an absolute error of the argument into one of the output: no bfloat16 products.
+    assert layer.bias is not None
     return jnp.matmul(x, layer.kernel[...], precision="highest") + layer.bias[...]

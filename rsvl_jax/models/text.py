@@ -1,5 +1,6 @@
 """Text encoder: BERT embeddings, then FLAVA's pre-LN blocks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -30,7 +31,7 @@ class TextEncoder(nnx.Module):
         self.cfg = cfg
         width, eps = cfg.transformer.width, cfg.transformer.ln_eps
 
-        def words(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        def words(key: jax.Array, shape: Sequence[int]) -> jax.Array:
             return normal()(key, shape).at[PAD_ID].set(0.0)
 
         self.word_embed = param(rngs, words, (cfg.vocab_size, width), ("vocab", "embed"))

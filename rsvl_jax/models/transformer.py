@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.models import attention
@@ -21,6 +22,7 @@ from rsvl_jax.models.layers import (
     zeros,
 )
 
+KEPT = ("qkv", "attention", "residual", "hidden")
 DTYPES = ("float32", "bfloat16")
 CPU_SLICES = 4
 
@@ -71,14 +73,14 @@ def remat_policy(name: str) -> Callable[..., Any] | None:
     """What `jax.checkpoint` saves, by name as in TransformerConfig.remat; None for "none"."""
     if name == "none":
         return None
-    if name == "matmuls":
-        return jax.checkpoint_policies.save_only_these_names(attention.SAVED)
+    kept = KEPT if name == "matmuls" else name.split("+")
+    if set(kept) <= set(KEPT):
+        return jax.checkpoint_policies.save_only_these_names(*kept)
     policy = getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name, None)
     if policy is None:
         known = [known for known in dir(jax.checkpoint_policies) if known.endswith("saveable")]
-        raise UserError(
-            f"unknown remat policy {name!r}: choose none, matmuls, full or one of {known}"
-        )
+        known = ["none", "matmuls", "full", "+".join(KEPT), *known]
+        raise UserError(f"unknown remat policy {name!r}: choose one of {known}")
     return policy
 
 
@@ -112,7 +114,8 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # What is kept is the product without its bias, which the activation adds on the way.
-        hidden = attention.keep(self.up.product(x)) + self.up.bias.astype(x.dtype)
+        assert self.up.bias is not None
+        hidden = checkpoint_name(self.up.product(x), "hidden") + self.up.bias.astype(x.dtype)
         return self.down(activation(self.activation)(hidden))
 
 
@@ -129,7 +132,7 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None, rng: jax.Array | None) -> jax.Array:
         keys = (None, None) if rng is None else jax.random.split(rng)
         x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, keys[0])
-        x = attention.keep(x)
+        x = checkpoint_name(x, "residual")
         return x + dropout(self.mlp(self.mlp_norm(x)), self.dropout, keys[1])
 
 
