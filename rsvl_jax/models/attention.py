@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.models import backend
 
 IMPLEMENTATIONS = ("auto", "dot", "xla", "cudnn")
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
@@ -20,7 +21,7 @@ def attend(
     q, k, v [B, S, H, d]; mask bool [B, S] of the keys that may be looked at, None for all.
     Returns [B, S, H, d] in the dtype of q. Every row of the mask needs a True.
     """
-    name = resolve(implementation, q.dtype)
+    name = resolve(implementation)
     if name == "dot":
         return _dot(*(checkpoint_name(x.swapaxes(1, 2), "qkv") for x in (q, k, v)), mask)
     keys = None if mask is None else mask[:, None, None, :]
@@ -30,16 +31,16 @@ def attend(
     return checkpoint_name(out, "attention")
 
 
-def resolve(implementation: str, dtype: jnp.dtype) -> str:
-    """The implementation that "auto" stands for on this backend. UserError for unknown names."""
+def resolve(implementation: str) -> str:
+    """The implementation to run: "auto" by kind of device. UserError for unknown names.
+
+    "cudnn" (bfloat16 on recent NVIDIA GPUs) is never chosen unasked: it refuses some shapes.
+    """
     if implementation not in IMPLEMENTATIONS:
         raise UserError(f"unknown attention {implementation!r}: choose one of {IMPLEMENTATIONS}")
     if implementation != "auto":
         return implementation
-    backend = jax.default_backend()
-    if backend == "gpu":
-        return "cudnn" if dtype == jnp.bfloat16 else "xla"
-    return "dot" if backend == "cpu" else "xla"
+    return "dot" if backend.kind() == "cpu" else "xla"
 
 
 @jax.custom_vjp

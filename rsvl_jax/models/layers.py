@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.models import backend
 
 Axes = Sequence[str | None]
 Init = Callable[[jax.Array, Sequence[int]], jax.Array]
@@ -90,7 +91,7 @@ def _product_backward(
     x, kernel = residuals
     rows = tuple(range(x.ndim - 1))
     dx = jax.lax.dot_general(dy, kernel, (((x.ndim - 1,), (1,)), ((), ())))
-    if jax.default_backend() == "cpu" and kernel.shape[0] > kernel.shape[1]:
+    if backend.kind() == "cpu" and kernel.shape[0] > kernel.shape[1]:
         # XLA:CPU is a fifth faster where the narrow operand comes first. Without the barrier the
         # compiler would swap them back to save transposing the small result.
         swapped = jax.lax.dot_general(dy, x, ((rows, rows), ((), ())))

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.models import attention
+from rsvl_jax.models import attention, backend
 from rsvl_jax.models.layers import (
     LayerNorm,
     Linear,
@@ -22,6 +22,8 @@ from rsvl_jax.models.layers import (
     zeros,
 )
 
+# Values of a layer that remat can keep, per token and layer: 3 D, D, D and the MLP's width. To
+# recompute "attention" costs most for its size, the others cost alike.
 KEPT = ("qkv", "attention", "residual", "hidden")
 DTYPES = ("float32", "bfloat16")
 CPU_SLICES = 4
@@ -39,11 +41,12 @@ class TransformerConfig:
     """Sizes and ways of running of a stack. Parameters are the same whatever the way of running.
 
     activation: "gelu" (erf), "gelu_tanh", "quick_gelu" · scan: one compiled block run `depth`
-    times, else `depth` copies (longer to compile) · remat: what the backward pass computes again:
-    "none", "matmuls" (all but matrix products: the least memory at no cost in time), "full", or
-    the name of a policy in `jax.checkpoint_policies` · attention: see `attention.IMPLEMENTATIONS`
-    · slices: independent parts of the batch inside a layer, 0 to choose by backend · dtype: of
-    matmuls and activations; parameters, layer norms and softmax are float32.
+    times, else `depth` copies (longer to compile) · remat: what is kept for the backward pass, the
+    rest being computed again: "none" (no remat: all is kept), "full" (only what enters a layer),
+    names of KEPT joined by "+", or the name of a policy in `jax.checkpoint_policies` ·
+    attention: see `attention.IMPLEMENTATIONS` · slices: independent parts of the batch inside a
+    layer, 0 to choose by kind of device · dtype: of matmuls and activations; parameters, layer
+    norms and softmax are float32.
     """
 
     width: int
@@ -65,23 +68,22 @@ class TransformerConfig:
         if self.dtype not in DTYPES:
             raise UserError(f"unknown dtype {self.dtype!r}: choose one of {DTYPES}")
         activation(self.activation)
-        attention.resolve(self.attention, jnp.dtype(self.dtype))
+        attention.resolve(self.attention)
         remat_policy(self.remat)
 
 
 def remat_policy(name: str) -> Callable[..., Any] | None:
     """What `jax.checkpoint` saves, by name as in TransformerConfig.remat; None for "none"."""
+    policies = [known for known in dir(jax.checkpoint_policies) if known.endswith("saveable")]
+    names = name.split("+")
     if name == "none":
         return None
-    kept = KEPT if name == "matmuls" else name.split("+")
-    if set(kept) <= set(KEPT):
-        return jax.checkpoint_policies.save_only_these_names(*kept)
-    policy = getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name, None)
-    if policy is None:
-        known = [known for known in dir(jax.checkpoint_policies) if known.endswith("saveable")]
-        known = ["none", "matmuls", "full", "+".join(KEPT), *known]
+    if set(names) <= set(KEPT):
+        return jax.checkpoint_policies.save_only_these_names(*names)
+    if name != "full" and name not in policies:
+        known = ["none", "full", "+".join(KEPT), *policies]
         raise UserError(f"unknown remat policy {name!r}: choose one of {known}")
-    return policy
+    return getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name)
 
 
 class Attention(nnx.Module):
@@ -180,8 +182,7 @@ class Stack(nnx.Module):
         XLA:CPU runs most operations on one thread each, but independent ones side by side: so a
         lone CPU device gets several. Elsewhere, and where the batch is sharded, cutting only hurts.
         """
-        alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-        wanted = self.cfg.slices or (CPU_SLICES if alone else 1)
+        wanted = self.cfg.slices or (CPU_SLICES if backend.lone_cpu() else 1)
         return next(count for count in range(wanted, 0, -1) if batch % count == 0)
 
 
