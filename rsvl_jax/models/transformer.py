@@ -43,7 +43,7 @@ class TransformerConfig:
     activation: "gelu" (erf), "gelu_tanh", "quick_gelu" · scan: one compiled block run `depth`
     times, else `depth` copies (longer to compile) · remat: what is kept for the backward pass, the
     rest being computed again: "none" (no remat: all is kept), "full" (only what enters a layer),
-    names of KEPT joined by "+", or the name of a policy in `jax.checkpoint_policies` ·
+    names of KEPT joined by "+" ("matmuls": all of them), or a policy of `jax.checkpoint_policies` ·
     attention: see `attention.IMPLEMENTATIONS` · slices: independent parts of the batch inside a
     layer, 0 to choose by kind of device · dtype: of matmuls and activations; parameters, layer
     norms and softmax are float32.
@@ -75,13 +75,13 @@ class TransformerConfig:
 def remat_policy(name: str) -> Callable[..., Any] | None:
     """What `jax.checkpoint` saves, by name as in TransformerConfig.remat; None for "none"."""
     policies = [known for known in dir(jax.checkpoint_policies) if known.endswith("saveable")]
-    names = name.split("+")
+    names = KEPT if name == "matmuls" else name.split("+")
     if name == "none":
         return None
     if set(names) <= set(KEPT):
         return jax.checkpoint_policies.save_only_these_names(*names)
     if name != "full" and name not in policies:
-        known = ["none", "full", "+".join(KEPT), *policies]
+        known = ["none", "full", "matmuls", "+".join(KEPT), *policies]
         raise UserError(f"unknown remat policy {name!r}: choose one of {known}")
     return getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name)
 
