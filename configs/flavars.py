@@ -73,7 +73,8 @@ def _embedded() -> config_dict.ConfigDict:
         activation="gelu",
         dropout=0.0,
         scan=True,
-        remat="matmuls",  # the least memory that costs no time; "full" for the largest batches
+        # What is kept for the backward pass: matrix products, the least memory that costs no time.
+        remat="qkv+attention+residual+hidden",  # "full" keeps less, for the largest batches
         attention="auto",
         dtype="float32",
     )
