@@ -1,0 +1,39 @@
+"""Every preset that ships is a valid recipe."""
+
+import pytest
+
+from configs.flavars import PRESETS, get_config
+from flavars_jax.inputs import stream_sizes
+from flavars_jax.settings import TERMS, from_config
+from rsvl_jax.errors import UserError
+from rsvl_jax.training.loop import make_plan
+
+EXPECTED = {
+    "": set(TERMS) - {"text_location"},
+    "flavars": set(TERMS) - {"text_location"},
+    "flava": {"mim", "mlm", "mmm_image", "mmm_text", "itm", "image_text"},
+    "clip": {"image_text"},
+    "mae": {"mim"},
+    "satclip": {"image_location"},
+    "base": set(TERMS) - {"text_location"},
+}
+
+
+def test_no_preset_is_forgotten():
+    assert set(EXPECTED) == {"", *PRESETS}
+
+
+@pytest.mark.parametrize("size", ["", "base"])
+@pytest.mark.parametrize("preset", EXPECTED)
+def test_presets_are_valid_and_train_their_terms(preset, size):
+    config = get_config(f"{size},{preset}")
+    assert from_config(config).on == EXPECTED[preset]
+    assert make_plan(config, {"splits": {"train": 5851}})[0].total > 0
+    assert sum(stream_sizes(config).values()) == config.data.batch_size
+
+
+def test_streams_that_do_not_split_into_whole_rows_are_refused():
+    config = get_config()
+    config.data.streams.image = 0.3
+    with pytest.raises(UserError, match="whole rows"):
+        stream_sizes(config)
