@@ -15,6 +15,7 @@ from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.data.transforms import (
     Augmentation,
     CorruptImage,
+    Turn,
     check_location,
     decode,
     jitter_location,
@@ -24,6 +25,7 @@ from rsvl_jax.errors import UserError
 Record = dict[str, Any]
 Sample = dict[str, Any]
 
+UNTURNED = Turn()
 _SWAP_TRIES = 8
 
 
@@ -57,12 +59,15 @@ class ImagePart:
         if self.masking not in ("block", "random"):
             raise UserError(f"masking {self.masking!r} is unknown; use 'block' or 'random'")
 
-    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+    def __call__(self, record: Record, rng: np.random.Generator) -> tuple[Sample, Turn]:
+        """The sample, and how its image was turned, for what describes it."""
         try:
-            image, _ = self.augmentation(rng, decode(record["image"]))
+            image = decode(record["image"])
         except CorruptImage as error:
             raise CorruptImage(f"record {record.get('id', '?')!r}: {error}") from error
-        return {"image": image, **(self._mask(rng) if self.mask_count else {})}
+        view = self.augmentation.draw(rng, image.shape[:2])
+        mask = self._mask(rng) if self.mask_count else {}
+        return {"image": view.image(image), **mask}, view.turn
 
     def _mask(self, rng: np.random.Generator) -> Sample:
         side = self.augmentation.size // self.patch
@@ -84,7 +89,8 @@ class TextPart:
 
     length: tokens T. mask_count: the fixed K of masked tokens, 0 for none. swap_probability: how
     often the text is replaced, before masking, by a caption of another record of `others` that
-    is none of the record's own; None: no matching label.
+    is none of the record's own; None: no matching label. Directions in a text follow the image's
+    turn: see `Turn.ways`.
     """
 
     tokenizer: SentencePieceTokenizer = field(repr=False)
@@ -100,7 +106,7 @@ class TextPart:
         if self.swap_probability and self.others is None:
             raise UserError("swapped texts need `others`, the source to draw them from")
 
-    def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
+    def __call__(self, record: Record, rng: np.random.Generator, turn: Turn = UNTURNED) -> Sample:
         captions = record["captions"]
         if not captions:
             raise UserError(f"record {record.get('id', '?')!r} has no caption")
@@ -109,6 +115,7 @@ class TextPart:
         if self.swap_probability is not None:
             caption, swapped = self._swap(caption, captions, rng)
             sample["itm_label"] = np.int32(not swapped)
+        caption = turn.ways(caption)
         ids, mask = self.tokenizer.encode(caption, self.length)
         sample |= {"text": ids, "text_mask": mask, "text_id": caption_id(caption)}
         if self.mask_count:
@@ -179,9 +186,13 @@ class SampleTransform:
     def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
         """Keys and shapes as the parts say; images are uint8, normalised later on the device."""
         sample: Sample = {}
-        for part in (self.image, self.text, self.location):
-            if part is not None:
-                sample |= part(record, rng)
+        turn = UNTURNED
+        if self.image is not None:
+            sample, turn = self.image(record, rng)
+        if self.text is not None:
+            sample |= self.text(record, rng, turn)
+        if self.location is not None:
+            sample |= self.location(record, rng)
         return sample | {name: _narrow(record[name]) for name in self.copied}
 
     def for_evaluation(self) -> "SampleTransform":

@@ -1,6 +1,7 @@
 """Images, boxes and coordinates in NumPy and OpenCV. Random ones take a `np.random.Generator`."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,42 +131,6 @@ def draw_crop(
     return Crop((rows - height) // 2, (columns - width) // 2, height, width)
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crop, flips and quarter turns, and the resize to `size` x `size`, in that order.
-
-    Without a `crop_scale` the whole image is resized, its aspect not kept, as in evaluation.
-    """
-
-    size: int
-    crop_scale: tuple[float, float] | None = None
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip_horizontal: bool = False
-    flip_vertical: bool = False
-    rotate: bool = False
-    interpolation: str = "linear"
-
-    def __call__(
-        self, rng: np.random.Generator, image: np.ndarray, boxes: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image uint8 [H, W, 3] and boxes float32 [M, 4] (xmin, ymin, xmax, ymax; pixel edges).
-
-        Returns uint8 [size, size, 3] and as many boxes, clipped to it: see `keep_visible`.
-        """
-        shape, size = image.shape[:2], (self.size, self.size)
-        crop = Crop(0, 0, *shape)
-        if self.crop_scale is not None:
-            crop = draw_crop(rng, shape, self.crop_scale, self.crop_ratio)
-        horizontal, vertical, quarters = rng.random(3).tolist()
-        turn = Turn(
-            horizontal=self.flip_horizontal and horizontal < 0.5,
-            vertical=self.flip_vertical and vertical < 0.5,
-            quarters=int(quarters * 4) if self.rotate else 0,
-        )
-        image = turn.image(resize(crop.image(image), size, self.interpolation))
-        return image, None if boxes is None else turn.boxes(crop.boxes(boxes, size), self.size)
-
-
 _FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}
 _ROTATIONS = {
     1: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -198,6 +163,84 @@ class Turn:
         for _ in range(self.quarters):
             left, top, right, bottom = top, size - right, bottom, size - left
         return np.stack([left, top, right, bottom], 1)
+
+    def ways(self, text: str) -> str:
+        """The text with "in the north-west" and the like turned along with the image.
+
+        Only compass directions of the image itself: "in the north of Chile" and "north of Lima"
+        say where the place is, which no flip changes.
+        """
+        return text if self == Turn() else _WAY.sub(self._way, text)
+
+    def _way(self, found: re.Match[str]) -> str:
+        words = found["way"].split("-")
+        east, north = (sum(_STEPS[word][axis] for word in words) for axis in (0, 1))
+        if self.horizontal:
+            east = -east
+        if self.vertical:
+            north = -north
+        for _ in range(self.quarters):
+            east, north = -north, east
+        turned = (word for word, step in _STEPS.items() if step in ((0, north), (east, 0)))
+        return found["lead"] + "-".join(turned)
+
+
+_STEPS = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
+_WAY = re.compile(
+    r"(?P<lead>\b[Ii]n the )"
+    r"(?P<way>(?:north|south)(?:-(?:east|west))?|east|west)\b(?!-| of )"
+)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop, flips and quarter turns, and the resize to `size` x `size`.
+
+    Without a `crop_scale` the whole image is resized, its aspect not kept, as in evaluation.
+    """
+
+    size: int
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    rotate: bool = False
+    interpolation: str = "linear"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> "View":
+        """What is to be done to an image of `shape` (rows, columns), and to what describes it."""
+        crop = Crop(0, 0, *shape)
+        if self.crop_scale is not None:
+            crop = draw_crop(rng, shape, self.crop_scale, self.crop_ratio)
+        horizontal, vertical, quarters = rng.random(3).tolist()
+        turn = Turn(
+            horizontal=self.flip_horizontal and horizontal < 0.5,
+            vertical=self.flip_vertical and vertical < 0.5,
+            quarters=int(quarters * 4) if self.rotate else 0,
+        )
+        return View(crop, turn, self.size, self.interpolation)
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop, resized to `size` x `size`, then turned."""
+
+    crop: Crop
+    turn: Turn
+    size: int
+    interpolation: str = "linear"
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+        sized = resize(self.crop.image(image), (self.size, self.size), self.interpolation)
+        return self.turn.image(sized)
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes float32 [M, 4] (xmin, ymin, xmax, ymax; pixel edges), as many, clipped to the view.
+
+        See `keep_visible`.
+        """
+        return self.turn.boxes(self.crop.boxes(boxes, (self.size, self.size)), self.size)
 
 
 def keep_visible(

@@ -69,7 +69,7 @@ def test_only_what_is_asked_for(tokenizer, source):
 
 def test_visible_and_masked_patches_are_all_patches(source):
     part = ImagePart(Augmentation(32), 8, mask_count=12, masking="random", visible=True)
-    sample = part(source[0], _rng())
+    sample, _ = part(source[0], _rng())
     both = np.concatenate([sample["mae_keep"], sample["mim_positions"]])
     assert sorted(both) == list(range(16)) and len(sample["mae_keep"]) == 4
 

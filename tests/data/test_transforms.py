@@ -8,6 +8,7 @@ from tiny_records import picture
 
 from rsvl_jax.data import transforms
 from rsvl_jax.data.transforms import Augmentation, CorruptImage, Crop, Turn
+from rsvl_jax.datasets.earth_tiles.places import compass
 from rsvl_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -124,7 +125,8 @@ def test_boxes_follow_the_whole_augmentation():
     box = (12, 20, 50, 33)
     seen = 0
     for _ in range(200):
-        image, boxes = augmentation(RNG, _marked(box), np.array([box], np.float32))
+        view = augmentation.draw(RNG, (64, 64))
+        image, boxes = view.image(_marked(box)), view.boxes(np.array([box], np.float32))
         assert image.shape == (96, 96, 3)
         if extent := _extent(image):
             seen += 1
@@ -137,10 +139,37 @@ def test_boxes_follow_the_whole_augmentation():
 def test_all_turns_are_equally_frequent_and_off_by_default():
     image = picture(RNG, 8)
     full = Augmentation(8, flip_horizontal=True, flip_vertical=True, rotate=True)
-    results = [full(RNG, image)[0].tobytes() for _ in range(1600)]
+    results = [full.draw(RNG, (8, 8)).image(image).tobytes() for _ in range(1600)]
     _, counts = np.unique(results, return_counts=True)
     assert len(counts) == 8 and counts.min() > 140
-    assert (Augmentation(8)(RNG, image)[0] == image).all()
+    assert (Augmentation(8).draw(RNG, (8, 8)).image(image) == image).all()
+
+
+@pytest.mark.parametrize("horizontal", [False, True])
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("way", [(0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0)])
+def test_directions_turn_with_the_image(horizontal, vertical, quarters, way):
+    turn = Turn(horizontal, vertical, quarters)
+    text = f"Snow in the {compass(*way)}, desert."
+    east, north = way
+    column, row = 4 + 3 * east, 4 - 3 * north
+    box = _extent(turn.image(_marked((column, row, column + 1, row + 1), size=9)))
+    turned = compass(box[0] - 4, 4 - box[1])
+    assert turn.ways(text) == f"Snow in the {turned}, desert."
+
+
+def test_directions_that_are_not_of_the_image_stay():
+    turn = Turn(horizontal=True, vertical=True)
+    assert turn.ways("In the north, a lake in the south-east.") == (
+        "In the south, a lake in the north-west."
+    )
+    for text in (
+        "Cropland in the north of Chile.",
+        "About 40 km north-west of Lima.",
+        "Desert in the West Bank, in the northern dunes, in the north-facing valley.",
+    ):
+        assert turn.ways(text) == text
 
 
 def test_boxes_outside_the_crop_go_with_their_phrases():
