@@ -46,11 +46,10 @@ def _embedded() -> config_dict.ConfigDict:
         streams=section(paired=1.0, image=0.0, text=0.0),
         crop_scale=(0.8, 1.0),
         crop_ratio=(0.75, 1.3333),
-        # Off: captions name compass directions ("snow in the north"), so a turned tile would be
-        # described falsely. Turn them on for data whose captions do not.
-        flip_horizontal=False,
-        flip_vertical=False,
-        rotate=False,
+        # Seen from above, no way is up. "Snow in the north" turns along with its tile.
+        flip_horizontal=True,
+        flip_vertical=True,
+        rotate=True,
         jitter_degrees=0.1,  # lon/lat, symmetric; a tile is 4.3 degrees wide
         jitter_symmetric=True,
         skip_corrupt=False,
@@ -92,6 +91,9 @@ def _embedded() -> config_dict.ConfigDict:
         itm_negatives="swap",  # "hard": drawn by similarity inside the batch, as ALBEF does
         contrast="softmax",  # InfoNCE; "sigmoid" is SigLIP's
         identical_captions=True,  # are positives of one another
+        # What stands for an image in the contrasts. FLAVA takes the class token, "cls"; by the
+        # mean of the patches a short run teaches every patch directly.
+        image_pooling="mean",
         logit_scale_init=2.6592,  # ln(1 / 0.07)
         logit_scale_max=4.6052,  # ln 100
     )
@@ -112,7 +114,9 @@ def _base(config: config_dict.ConfigDict) -> None:
     config.model.location.update(degree=40, width=512)
     config.model.decoder.update(width=512, depth=8, heads=16)
     config.model.update(embed_dim=768, remat="full", dtype="bfloat16")
-    config.objective.codebook_size = 8192
+    config.objective.update(codebook_size=8192, image_pooling="cls")
+    # No paper says that its tiles are turned, and captions of OpenStreetMap name no directions.
+    config.data.update(flip_horizontal=False, flip_vertical=False, rotate=False)
     config.checkpoint.update(every_steps=1000, keep=3)
     config.metrics.every_steps = 50
     config.evaluation.every_steps = 5000

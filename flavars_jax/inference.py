@@ -22,12 +22,13 @@ def images(model: FlavarsModel, pixels: jax.Array) -> dict[str, jax.Array]:
     """
     _need(model.image, "images")
     tokens = model.image(model.normalize(pixels)).tokens
-    cls, patches = tokens[:, 0], tokens[:, 1:].astype(jnp.float32)
-    found = {"cls": cls.astype(jnp.float32), "mean": patches.mean(axis=1), "patches": patches}
+    patches, pooled = tokens[:, 1:].astype(jnp.float32), model.pool(tokens)
+    cls = tokens[:, 0].astype(jnp.float32)
+    found = {"cls": cls, "mean": patches.mean(axis=1), "patches": patches}
     if model.image_text is not None:
-        found["text_space"] = unit(model.image_text.image(cls))
+        found["text_space"] = unit(model.image_text.image(pooled))
     if model.image_location is not None:
-        found["location_space"] = unit(model.image_location.image(cls))
+        found["location_space"] = unit(model.image_location.image(pooled))
     return found
 
 

@@ -109,6 +109,15 @@ class FlavarsModel(nnx.Module):
         mean, std = jnp.asarray(self.settings.mean), jnp.asarray(self.settings.std)
         return (unit_range(images) - mean) / std
 
+    def pool(self, tokens: jax.Array) -> jax.Array:
+        """tokens [B, 1+N, D] of an image -> what stands for it in the contrasts, [B, D].
+
+        The class token (FLAVA), or the mean of the patches, which then learn from them too.
+        """
+        if self.settings.image_pooling == "cls":
+            return tokens[:, 0]
+        return tokens[:, 1:].mean(axis=1, dtype=jnp.float32)
+
     def encode_images(
         self, sample: Sample, *, clean: bool, masked: bool, rng: jax.Array | None = None
     ) -> Views:

@@ -15,7 +15,7 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 |                   | text_location                                                            |
 | objective         | mim_design, image_tokenizer, codebook_size, image_mask_ratio,            |
 |                   | text_mask_ratio, norm_pixels, itm_negatives, identical_captions,         |
-|                   | contrast, logit_scale_init, logit_scale_max                              |
+|                   | contrast, image_pooling, logit_scale_init, logit_scale_max               |
 | data              | mean, std, streams                                                       |
 
 A term whose weight is the number 0 is off, and the parts that only it would train do not exist.

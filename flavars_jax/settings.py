@@ -33,6 +33,7 @@ CHOICES = {
     "image_tokenizer": ("patches", "dalle"),
     "itm_negatives": ("swap", "hard"),
     "contrast": ("softmax", "sigmoid"),
+    "image_pooling": ("cls", "mean"),
 }
 
 
@@ -61,6 +62,7 @@ class Settings:
     itm_negatives: str
     identical_captions: bool
     contrast: str
+    image_pooling: str
     logit_scale_init: float
     logit_scale_max: float | None
     streams: Mapping[str, float]

@@ -165,7 +165,7 @@ def _pixels_term(
 def _contrasts(
     model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
 ) -> dict[str, Term]:
-    """The global contrasts between class tokens of the whole inputs, and places."""
+    """The global contrasts between whole images, class tokens of whole texts, and places."""
     on, found = model.settings.on, {}
     rows = matching.matching_rows(pairs["itm_label"])
     positives = None
@@ -178,12 +178,12 @@ def _contrasts(
         place = model.location(lon=pairs["lon"], lat=pairs["lat"], rng=key)
     if "image_text" in on:
         head = model.image_text
-        a, b = head.image(image.tokens[:, 0]), head.text(text.tokens[:, 0])
+        a, b = head.image(model.pool(image.tokens)), head.text(text.tokens[:, 0])
         found["image_text"] = _contrast(head, a, b, positives, rows)
     if "image_location" in on:
         head = model.image_location
         # A swapped text does not part an image from its place: all rows count.
-        found["image_location"] = _contrast(head, head.image(image.tokens[:, 0]), place)
+        found["image_location"] = _contrast(head, head.image(model.pool(image.tokens)), place)
     if "text_location" in on:
         head = model.text_location
         words = head.text(text.tokens[:, 0])
@@ -215,7 +215,7 @@ def _hard_matching(
     an image for half of the texts. A drawn text is never one with the same words.
     """
     head = model.image_text
-    a, b = head.image(image.tokens[:, 0]), head.text(text.tokens[:, 0])
+    a, b = head.image(model.pool(image.tokens)), head.text(text.tokens[:, 0])
     similarity = jnp.exp(head.scale()) * contrastive.similarity(a=a, b=b)
     same = contrastive.identical(pairs["text_id"])
     text_key, image_key = jax.random.split(rng)

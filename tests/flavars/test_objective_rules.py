@@ -23,6 +23,7 @@ def passes():
         text = net.text(s["text"], s["text_mask"])
         words = net.text(s["text_masked"], s["text_mask"])
         fused = net.fusion(hidden.hidden, words.hidden, s["text_mask"]).tokens
+        pooled = clean.tokens[:, 1:].mean(axis=1)
         place = net.location(lon=s["lon"], lat=s["lat"])
         return {
             "mim": net.mim_head(hidden.tokens[:, -tiny.N :]),
@@ -32,10 +33,10 @@ def passes():
             "itm": net.itm_head(fused[:, 0]),
             "codes": net.tokenizer(s["image"]),
             "image_text": (
-                net.image_text.image(clean.tokens[:, 0]),
+                net.image_text.image(pooled),
                 net.image_text.text(text.tokens[:, 0]),
             ),
-            "image_location": (net.image_location.image(clean.tokens[:, 0]), place),
+            "image_location": (net.image_location.image(pooled), place),
         }
 
     return jax.jit(forward, compiler_options=tiny.QUICK)

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
-HARD = {"objective__itm_negatives": "hard", "objective__weights__text_location": 1.0}
+HARD = {
+    "objective__itm_negatives": "hard",
+    "objective__image_pooling": "cls",
+    "objective__weights__text_location": 1.0,
+}
 MAE = {
     "objective__mim_design": "mae",
     "objective__contrast": "sigmoid",
@@ -46,6 +50,16 @@ def test_hard_matching_has_as_many_negatives_as_pairs():
     (_, terms), grads = step(params, variables["frozen"], {"paired": s})
     assert float(terms["itm"][1]) == 16
     assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
+
+
+def test_the_class_token_or_the_mean_patch_stands_for_an_image():
+    for variant, feature in (("hard", "cls"), ("mae", "mean")):
+        model, variables, params, _ = built(variant)
+        found = jax.jit(model.embed_images)(params, variables["frozen"], tiny.sample()["image"])
+        head = params["image_text"]["image"]
+        wanted = found[feature] @ head["kernel"] + head["bias"]
+        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+        np.testing.assert_allclose(found["text_space"], wanted, atol=1e-5)
 
 
 def test_text_location_takes_matching_texts_and_all_their_places():
