@@ -4,6 +4,7 @@ Exit status: 0 finished · 2 bad flag, config or input (one line says what and h
 75 preempted after a complete save, run it again · anything else is a defect.
 """
 
+import ctypes
 import errno
 import os
 import sys
@@ -42,6 +43,17 @@ def start(cache_dir: str | None = None) -> None:
     path = cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
     jax.config.update("jax_compilation_cache_dir", path)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def release_memory() -> None:
+    """Gives memory that was freed back to the system, where the C library is glibc.
+
+    A compiler needs hundreds of megabytes for seconds, and malloc keeps them for later.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def exit_status(run: Callable[[], None]) -> int:

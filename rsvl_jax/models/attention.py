@@ -58,7 +58,7 @@ def _dot_forward(
 ) -> tuple[jax.Array, Residuals]:
     logits = _product("bhsd,bhtd->bhst", q * q.shape[-1] ** -0.5, k)
     if mask is not None:
-        logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+        logits += _bias(mask)[:, None, None, :]
     peak = logits.max(-1, keepdims=True)
     weights = jnp.exp(logits - peak)
     total = weights.sum(-1, keepdims=True)
@@ -78,15 +78,21 @@ def _dot_backward(
     dout = dout.swapaxes(1, 2)
     q = q * scale
     # Everything transposed, [t, s]: then only dq has to read its big operand against the grain.
-    weights = jnp.exp(_product("bhtd,bhsd->bhts", k, q) - logsumexp[:, :, None, :])
+    logits = _product("bhtd,bhsd->bhts", k, q)
     if mask is not None:
-        weights = jnp.where(mask[:, None, :, None], weights, 0)
+        logits += _bias(mask)[:, None, :, None]
+    weights = jnp.exp(logits - logsumexp[:, :, None, :])
     dlogits = weights * (_product("bhtd,bhsd->bhts", v, dout) - delta[:, :, None, :])
     weights, dlogits = weights.astype(dtype), dlogits.astype(dtype)
     dv = _product("bhts,bhsd->bhtd", weights, dout)
     dk = _product("bhts,bhsd->bhtd", dlogits, q)
     dq = _product("bhts,bhtd->bhsd", dlogits, k) * scale
     return dq.astype(dtype), dk.astype(dtype), dv.astype(dtype), None
+
+
+def _bias(mask: jax.Array) -> jax.Array:
+    """0 where a key may be seen, else the lowest number. Added, it joins the loops around it."""
+    return jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min)
 
 
 def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:

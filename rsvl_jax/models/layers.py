@@ -1,5 +1,6 @@
 """Dense layers, layer norm, initialisers, activations: what every network here is made of."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,6 +133,40 @@ class Linear(nnx.Module):
         return product(x.astype(self.dtype), self.kernel.astype(self.dtype))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """(x - mean) / sqrt(variance + eps) * scale + bias over the last dimension, in float32."""
+    return _layer_norm_forward(x, scale, bias, eps)[0]
+
+
+def _normalise(x: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
+    centred = x.astype(jnp.float32) - x.astype(jnp.float32).mean(-1, keepdims=True)
+    rate = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + eps)
+    return centred * rate, rate
+
+
+def _layer_norm_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return (_normalise(x, eps)[0] * scale + bias).astype(x.dtype), (x, scale)
+
+
+def _layer_norm_backward(
+    eps: float, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale = residuals
+    normal, rate = _normalise(x, eps)
+    rows = tuple(range(x.ndim - 1))
+    dy = dy.astype(jnp.float32)
+    dnormal = dy * scale
+    mean, slope = dnormal.mean(-1, keepdims=True), (dnormal * normal).mean(-1, keepdims=True)
+    dx = rate * (dnormal - mean - normal * slope)
+    return dx.astype(x.dtype), (dy * normal).sum(rows), dy.sum(rows)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
 class LayerNorm(nnx.Module):
     """Normalises the last dimension in float32, whatever the dtype of x, and returns that dtype."""
 
@@ -141,7 +176,4 @@ class LayerNorm(nnx.Module):
         self.bias = param(rngs, zeros, (width,), (None,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x.astype(jnp.float32)
-        y = y - y.mean(-1, keepdims=True)
-        y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + self.eps)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return layer_norm(x, self.scale[...], self.bias[...], self.eps)

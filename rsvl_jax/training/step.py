@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from rsvl_jax import runtime
 from rsvl_jax.parallel.sharding import replicated
 from rsvl_jax.training.objective import Objective, ReportsScalars, total
 from rsvl_jax.training.optimizer import Optimizer
@@ -125,6 +126,7 @@ class CompiledStep:
         if key in self._programs:
             return False
         self._programs[key] = self.lower(state, batch).compile()
+        runtime.release_memory()
         return True
 
     def __call__(self, state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
