@@ -15,7 +15,7 @@ from rsvl_jax.losses import contrastive, multi_positive
 B, P, E = 7, 4, 5
 SCALE = math.log(1 / 0.07)
 LEVELS = ("image", "pixel")
-BLOCKS = (None, 1, 3, 7, 64)  # 3 does not divide the tiles, 64 is more than there are
+BLOCKS = (None, 1, 3, 64)  # 3 does not divide the tiles, 64 is more than there are
 
 
 def batch(level, seed=0, tiles=B, masks=True):
@@ -75,10 +75,14 @@ def test_values_equal_float64_loops(level, kind, block_rows):
     for seed in (0, 1):
         data = batch(level, seed)
         np.testing.assert_allclose(run(**data), expected(kind, data), rtol=1e-5)
-    plain = batch(level, masks=False)
-    np.testing.assert_allclose(
-        value(kind, block_rows=block_rows, **plain), expected(kind, plain), rtol=1e-5
-    )
+
+
+@pytest.mark.parametrize("block_rows", [None, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_ids_and_overlaps_all_photos_are_compared(kind, block_rows):
+    plain = batch("image", masks=False)
+    found = value(kind, block_rows=block_rows, **plain)
+    np.testing.assert_allclose(found, expected(kind, plain), rtol=1e-5)
 
 
 def slopes(kind, data, name, step=1e-5):
@@ -136,7 +140,8 @@ def test_eight_devices_give_the_values_and_gradients_of_one(level, kind):
         return value(kind, **arrays, **fixed, block_rows=block_rows)[0]
 
     results = {}
-    for devices, block_rows in ((1, None), (8, None), (8, 8), (8, 5)):
+    uneven = 5 if level == "pixel" else 8
+    for devices, block_rows in ((1, None), (8, None), (8, uneven)):
         mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
         rows = NamedSharding(mesh, PartitionSpec("data"))
         step = jax.jit(jax.value_and_grad(functools.partial(loss, block_rows=block_rows)))
@@ -167,9 +172,8 @@ def test_one_photo_a_tile_is_clip_and_siglip(level, block_rows):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copied_photo_is_never_a_negative(kind):
-    """Tile 1 holds a copy of tile 0's photo: moving the copy must not move tile 0's cost."""
-    data = batch("image", masks=False) | {"mask": np.eye(B, P, dtype=bool)[:, [0] * P]}
-    data["mask"] = np.zeros((B, P), bool)
+    """Two tiles with one photo, the same: each costs what it does alone."""
+    data = batch("image", masks=False) | {"mask": np.zeros((B, P), bool)}
     data["mask"][:2, 0] = True
     ids = np.zeros((B, P), np.int32)
     total, count = value(kind, **data, photo_ids=ids)
@@ -182,8 +186,7 @@ def test_a_copied_photo_is_never_a_negative(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("block_rows", [None, 3])
+@pytest.mark.parametrize(("level", "block_rows"), [("image", None), ("pixel", 3)])
 def test_padding_is_never_read(level, kind, block_rows):
     data = batch(level)
     hidden = ~data["mask"][..., None]
@@ -195,9 +198,9 @@ def test_padding_is_never_read(level, kind, block_rows):
     def run(varied, data):
         return value(kind, **(data | varied), block_rows=block_rows)[0]
 
+    step = jax.jit(jax.value_and_grad(run))
     results = [
-        jax.value_and_grad(run)({key: given[key] for key in ("anchors", "photos")}, given)
-        for given in (data, spoiled)
+        step({key: given[key] for key in ("anchors", "photos")}, given) for given in (data, spoiled)
     ]
     for clean, other in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(other, clean, rtol=1e-6)
@@ -258,5 +261,5 @@ def test_blocks_need_the_same_memory_whatever_the_batch(level):
 
     small, arguments = temporaries(256, 16)
     large, more = temporaries(1024, 16)
-    assert large - small < 6 * (more - arguments)
+    assert large - small < 6 * (more - arguments)  # what grows is unit vectors and gradients
     assert large < temporaries(1024, None)[0] / 4
