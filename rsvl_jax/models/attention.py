@@ -18,13 +18,16 @@ def attend(
 ) -> jax.Array:
     """softmax(q k^T / sqrt(d)) v per head, softmax in float32.
 
-    q, k, v [B, S, H, d]; mask bool [B, S] of the keys that may be looked at, None for all.
-    Returns [B, S, H, d] in the dtype of q. Every row of the mask needs a True.
+    q, k, v [B, S, H, d]; mask bool of the keys that may be looked at, [B, S], or [B, S, S] where
+    that differs between queries, None for all. Returns [B, S, H, d] in the dtype of q. Every row
+    of the mask needs a True.
     """
     name = resolve(implementation)
+    if mask is not None and mask.ndim == 2:
+        mask = mask[:, None, :]
     if name == "dot":
         return _dot(*(checkpoint_name(x.swapaxes(1, 2), "qkv") for x in (q, k, v)), mask)
-    keys = None if mask is None else mask[:, None, None, :]
+    keys = None if mask is None else mask[:, None]
     q, k, v = (checkpoint_name(x, "qkv") for x in (q, k, v))
     chosen: Any = name  # a literal type to the checker
     out = jax.nn.dot_product_attention(q, k, v, mask=keys, implementation=chosen)
@@ -45,10 +48,10 @@ def resolve(implementation: str) -> str:
 
 @jax.custom_vjp
 def _dot(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """[B, H, S, d] three times -> [B, S, H, d]: batched products in the layout XLA:CPU likes.
+    """[B, H, S, d] three times, mask [B, 1 or S, S] -> [B, S, H, d].
 
-    The backward pass computes the weights again from the rows' log-sum-exp, as flash attention
-    does, so that no [S, S] array outlives a layer.
+    Batched products in the layout that XLA:CPU likes. The backward pass computes the weights again
+    from the rows' log-sum-exp, as flash attention does, so that no [S, S] array outlives a layer.
     """
     return _dot_forward(q, k, v, mask)[0]
 
@@ -58,7 +61,7 @@ def _dot_forward(
 ) -> tuple[jax.Array, Residuals]:
     logits = _product("bhsd,bhtd->bhst", q * q.shape[-1] ** -0.5, k)
     if mask is not None:
-        logits += _bias(mask)[:, None, None, :]
+        logits += _bias(mask)[:, None]
     peak = logits.max(-1, keepdims=True)
     weights = jnp.exp(logits - peak)
     total = weights.sum(-1, keepdims=True)
@@ -80,7 +83,7 @@ def _dot_backward(
     # Everything transposed, [t, s]: then only dq has to read its big operand against the grain.
     logits = _product("bhtd,bhsd->bhts", k, q)
     if mask is not None:
-        logits += _bias(mask)[:, None, :, None]
+        logits += _bias(mask).swapaxes(1, 2)[:, None]
     weights = jnp.exp(logits - logsumexp[:, :, None, :])
     dlogits = weights * (_product("bhtd,bhsd->bhts", v, dout) - delta[:, :, None, :])
     weights, dlogits = weights.astype(dtype), dlogits.astype(dtype)
