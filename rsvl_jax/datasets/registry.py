@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from rsvl_jax.errors import UserError
 
+PAIRS = "ground_satellite_pairs"  # collected by a method's own command, under a name of the user's
 _CONFIGS = {"earth_tiles": ("full", "mini")}
-_VERSIONS = {"earth_tiles": "1.0.0"}
+_VERSIONS = {"earth_tiles": "1.0.0", PAIRS: "1.0.0"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Entry:
     @property
     def name(self) -> str:
         """What people call it: "earth_tiles", or "earth_tiles/mini"."""
-        default = self.config == _CONFIGS[self.builder][0]
+        default = self.builder in _CONFIGS and self.config == _CONFIGS[self.builder][0]
         return self.builder if default else f"{self.builder}/{self.config}"
 
     def directory(self, data_dir: str) -> str:
@@ -34,8 +35,18 @@ def entries() -> list[Entry]:
     return [Entry(b, c, _VERSIONS[b]) for b, configs in _CONFIGS.items() for c in configs]
 
 
+def pairs(config: str) -> Entry:
+    """The collected pairs that the user called `config`."""
+    return Entry(PAIRS, config, _VERSIONS[PAIRS])
+
+
 def find(name: str) -> Entry:
-    """The data set called `name` ("earth_tiles/full" is "earth_tiles"); UserError if unknown."""
+    """The data set called `name` ("earth_tiles/full" is "earth_tiles"); UserError if unknown.
+
+    "ground_satellite_pairs/NAME" is known for every NAME.
+    """
+    if name.startswith(f"{PAIRS}/"):
+        return pairs(name.removeprefix(f"{PAIRS}/"))
     known = {entry.name: entry for entry in entries()}
     known |= {f"{e.builder}/{e.config}": e for e in entries()}
     if name in known:
