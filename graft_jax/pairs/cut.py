@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
@@ -83,6 +83,7 @@ def ground(
         has_mask = dataset.nodata is not None or dataset.count in _alpha(dataset)
         with WarpedVRT(
             dataset,
+            src_crs=_source_crs(dataset),
             crs=local.crs(lon=lon, lat=lat),
             transform=Affine(*grid.transform),
             width=grid.size,
@@ -97,6 +98,14 @@ def ground(
     bands = np.stack([read[band] for band in raster.bands], -1)
     valid &= np.isfinite(bands).all(-1)
     return np.where(valid[..., None], _stretch(bands, settings), 0).astype(np.uint8), valid
+
+
+def _source_crs(dataset) -> str:
+    """The raster's CRS; one in degrees beyond 180 gets longitudes that follow its own."""
+    left, _, right, _ = dataset.bounds
+    if not dataset.crs.is_geographic or (left >= -180 and right <= 180):
+        return dataset.crs.to_wkt()
+    return f"{dataset.crs.to_proj4()} +lon_wrap={(left + right) / 2!r}"
 
 
 def _stretch(bands: np.ndarray, settings: Settings) -> np.ndarray:
@@ -158,7 +167,7 @@ def _encoded(pixels: np.ndarray, settings: Settings) -> bytes:
 
 
 def _photos(tile: Mapping[str, Any], settings: Settings, skips: Counter[tuple[str, str]]):
-    """Which photos stay, and their encoded images; photos without a path stay without an image."""
+    """Which photos stay, and their images: of all of them, or where no path is known of none."""
     kept, encoded = [], []
     for number, path in enumerate(tile["photo_path"]):
         if path:
@@ -167,7 +176,7 @@ def _photos(tile: Mapping[str, Any], settings: Settings, skips: Counter[tuple[st
             except FileNotFoundError:
                 skips["photo", "its file is missing"] += 1
                 continue
-            except (OSError, SyntaxError, ValueError, UnidentifiedImageError):
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
                 skips["photo", "its file is truncated or no image"] += 1
                 continue
             if not image:
@@ -175,7 +184,7 @@ def _photos(tile: Mapping[str, Any], settings: Settings, skips: Counter[tuple[st
                 continue
             encoded.append(image)
         kept.append(number)
-    return kept, encoded if len(encoded) == len(kept) else []
+    return kept, encoded
 
 
 def photo(path: str, settings: Settings) -> bytes:

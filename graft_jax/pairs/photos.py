@@ -64,9 +64,12 @@ def read(settings: Settings, text_file: str, counts: Counts) -> Photos:
     writer = _TextWriter(text_file)
     outdoor = _outdoor(settings.outdoor)
     parts: list[Photos] = []
+    sources = metadata.sources(settings.photos)
+    if not settings.photos_dir and len({os.path.isdir(source) for source in sources}) == 2:
+        raise UserError("photos of a folder go with images, those of a table too: add --photos_dir")
     bar = tqdm(desc="reading photos", unit=" photos", unit_scale=True)
     with writer, bar:
-        for source in metadata.sources(settings.photos):
+        for source in sources:
             for chunk in metadata.read(source, settings.columns, outdoor.columns, counts):
                 _resolve_paths(chunk, source, settings)
                 parts.append(_keep(chunk, settings, outdoor, writer, counts))
@@ -129,9 +132,9 @@ def _resolve_paths(chunk: dict[str, pa.Array], source: str, settings: Settings) 
     if not settings.photos_dir:
         chunk.pop("path", None)
     elif "path" in chunk:
-        folder = pa.scalar(settings.photos_dir, pa.large_string())
+        folder, slash = (pa.scalar(t, pa.large_string()) for t in (settings.photos_dir, os.sep))
         path = columns.texts(chunk["path"])
-        joined = pc.binary_join_element_wise(folder, path, os.sep)
+        joined = pc.binary_join_element_wise(folder, path, slash)
         chunk["path"] = pc.if_else(pc.equal(path, ""), "", joined)
     else:
         raise UserError(
@@ -159,6 +162,8 @@ def _bad_days(day: np.ndarray, settings: Settings):
 
 def _unfit(chunk: dict[str, pa.Array], settings: Settings):
     yield "no id", pc.equal(columns.texts(chunk["id"]), "").to_numpy(zero_copy_only=False)
+    if "path" in chunk:
+        yield "no path", pc.equal(columns.texts(chunk["path"]), "").to_numpy(zero_copy_only=False)
     if "marker" in chunk:
         yield "a video", columns.numbers(chunk["marker"]) == 1
     if "accuracy" in chunk:

@@ -57,9 +57,7 @@ def _map(facts: Facts):
     axes.set_ylim(box[1], box[3])
     axes.xaxis.set_major_formatter(lambda value, _: f"{(value + 180) % 360 - 180:g}°")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}°")
-    axes.set_title(
-        f"Where the pairs are: {facts.photos.sum():,} on {len(lon):,} tiles", loc="left"
-    )
+    axes.set_title(f"Where the pairs are: {facts.photos.sum():,} on {len(lon):,} tiles", loc="left")
     return figure
 
 
