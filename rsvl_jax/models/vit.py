@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.models.layers import LayerNorm, Linear, param, zeros
+from rsvl_jax.models.layers import LayerNorm, Linear, normal, param, zeros
 from rsvl_jax.models.positions import resize_table, sincos_2d
 from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig
 
@@ -27,7 +27,11 @@ PRESETS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Image size and patch size in pixels (square); positions "learned" or "sincos" (fixed)."""
+    """Image size and patch size in pixels (square); positions "learned" or "sincos" (fixed).
+
+    stem_norm: CLIP's, a layer norm before the blocks, and no bias before it in the patch embedding;
+    class token and learned positions then start random, as a norm of zeros has no useful gradient.
+    """
 
     image_size: int
     patch_size: int
@@ -35,6 +39,7 @@ class VitConfig:
     positions: str = "learned"
     class_token: bool = True
     mask_token: bool = True
+    stem_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -80,14 +85,19 @@ class Vit(nnx.Module):
         width, dtype = cfg.transformer.width, cfg.transformer.dtype
         patch_dim = cfg.patch_size**2 * CHANNELS
         self.patch_embed = Linear(patch_dim, width, rngs, axes=("patch", "embed"), dtype=dtype)
-        self.class_token = param(rngs, zeros, (width,), (None,)) if cfg.class_token else None
+        starts = (normal(width**-0.5), normal()) if cfg.stem_norm else (zeros, zeros)
+        self.class_token = param(rngs, starts[0], (width,), (None,)) if cfg.class_token else None
         self.mask_token = param(rngs, zeros, (width,), (None,)) if cfg.mask_token else None
         count = cfg.grid[0] * cfg.grid[1] + int(cfg.class_token)
         learned = cfg.positions == "learned"
         axes = ("positions", "embed")
-        self.positions = param(rngs, zeros, (count, width), axes) if learned else None
+        self.positions = param(rngs, starts[1], (count, width), axes) if learned else None
+        eps = cfg.transformer.ln_eps
+        self.stem_norm = LayerNorm(width, rngs, eps=eps) if cfg.stem_norm else None
+        if cfg.stem_norm:
+            self.patch_embed.bias = None
         self.stack = Stack(cfg.transformer, rngs)
-        self.norm = LayerNorm(width, rngs, eps=cfg.transformer.ln_eps)
+        self.norm = LayerNorm(width, rngs, eps=eps)
 
     def __call__(
         self,
@@ -103,6 +113,18 @@ class Vit(nnx.Module):
         keep int [B, Nk]: only these patches enter the blocks, in this order (MAE) -> [B, 1+Nk, D].
         rng: key for dropout. Any H, W that the patch divides: positions are interpolated.
         """
+        hidden = self.encode(images, mask=mask, keep=keep, rng=rng)
+        return Encoded(hidden, self.norm(hidden))
+
+    def encode(
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """The `hidden` of a call alone, before the final layer norm."""
         grid = (images.shape[1] // self.cfg.patch_size, images.shape[2] // self.cfg.patch_size)
         class_position, position = self._positions(grid)
         patches = patchify(images, self.cfg.patch_size)
@@ -120,8 +142,9 @@ class Vit(nnx.Module):
             first = (self.class_token[...] + class_position).astype(x.dtype)
             first = jnp.broadcast_to(first, (x.shape[0], 1, x.shape[-1]))
             x = jnp.concatenate([first, x], axis=1)
-        hidden = self.stack(x, rng=rng)
-        return Encoded(hidden, self.norm(hidden))
+        if self.stem_norm is not None:
+            x = self.stem_norm(x)
+        return self.stack(x, rng=rng)
 
     def _positions(self, grid: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         """Position of the class token [D] (zeros without one) and of the patches [N, D]."""
