@@ -9,8 +9,8 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 | model.fusion      | width, depth, heads, mlp_dim, mask_text_pads                             |
 | model.location    | kind, width, depth, degree, dropout, sigmas, frequencies                 |
 | model.decoder     | width, depth, heads (mlp_dim: 4 times the width)                         |
-| model             | embed_dim, location_dim, activation, dropout, scan, remat, attention,    |
-|                   | dtype                                                                    |
+| model             | embed_dim, location_dim, activation, init_std, dropout, scan, remat,     |
+|                   | attention, dtype                                                         |
 | objective.weights | mim, mlm, mmm_image, mmm_text, itm, image_text, image_location,          |
 |                   | text_location                                                            |
 | objective         | mim_design, image_tokenizer, codebook_size, image_mask_ratio,            |

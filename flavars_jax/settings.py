@@ -179,6 +179,7 @@ def _transformer(model: Any, tower: str) -> TransformerConfig:
         **sizes,
         mlp_dim=_positive(f"model.{tower}.mlp_dim", mlp_dim),
         activation=model.activation,
+        init_std=model.init_std,
         dropout=model.dropout,
         scan=model.scan,
         remat=model.remat,

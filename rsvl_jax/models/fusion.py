@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rsvl_jax.models.layers import LayerNorm, Linear, param, zeros
-from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig
+from rsvl_jax.models.layers import LayerNorm, param, zeros
+from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig, linear
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Fusion(nnx.Module):
 
     def __init__(self, cfg: FusionConfig, rngs: nnx.Rngs):
         self.cfg = cfg
-        width, dtype = cfg.transformer.width, cfg.transformer.dtype
+        width = cfg.transformer.width
         axes = ("embed", "features")
-        self.image_projection = Linear(cfg.image_width, width, rngs, axes=axes, dtype=dtype)
-        self.text_projection = Linear(cfg.text_width, width, rngs, axes=axes, dtype=dtype)
+        self.image_projection = linear(cfg.transformer, rngs, cfg.image_width, width, axes)
+        self.text_projection = linear(cfg.transformer, rngs, cfg.text_width, width, axes)
         self.class_token = param(rngs, zeros, (width,), (None,))
         self.stack = Stack(cfg.transformer, rngs)
         self.norm = LayerNorm(width, rngs, eps=cfg.transformer.ln_eps)

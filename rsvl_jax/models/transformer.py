@@ -46,7 +46,7 @@ class TransformerConfig:
     names of KEPT joined by "+" ("matmuls": all of them), or a policy of `jax.checkpoint_policies` ·
     attention: see `attention.IMPLEMENTATIONS` · slices: independent parts of the batch inside a
     layer, 0 to choose by kind of device · dtype: of matmuls and activations; parameters, layer
-    norms and softmax are float32.
+    norms and softmax are float32 · init_std: of the weights at initialisation.
     """
 
     width: int
@@ -61,6 +61,7 @@ class TransformerConfig:
     attention: str = "auto"
     slices: int = 0
     dtype: str = "float32"
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -86,6 +87,13 @@ def remat_policy(name: str) -> Callable[..., Any] | None:
     return getattr(jax.checkpoint_policies, "nothing_saveable" if name == "full" else name)
 
 
+def linear(
+    cfg: TransformerConfig, rngs: nnx.Rngs, din: int, dout: int, axes: tuple[str, str]
+) -> Linear:
+    """A linear layer as those of the stack: its weights' spread, its dtype."""
+    return Linear(din, dout, rngs, axes=axes, init=normal(cfg.init_std), dtype=cfg.dtype)
+
+
 class Attention(nnx.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values."""
 
@@ -94,9 +102,9 @@ class Attention(nnx.Module):
         # Heads before q, k, v: merged into one dimension, it still splits between heads.
         shape = (cfg.width, cfg.heads, 3, cfg.width // cfg.heads)
         axes = ("embed", "heads", None, "head_dim")
-        self.qkv = param(rngs, normal(), shape, axes)
+        self.qkv = param(rngs, normal(cfg.init_std), shape, axes)
         self.qkv_bias = param(rngs, zeros, shape[1:], axes[1:])
-        self.out = Linear(cfg.width, cfg.width, rngs, axes=("heads", "embed"), dtype=cfg.dtype)
+        self.out = linear(cfg, rngs, cfg.width, cfg.width, ("heads", "embed"))
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         kernel = self.qkv.astype(x.dtype).reshape(x.shape[-1], -1)
@@ -111,8 +119,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, cfg: TransformerConfig, rngs: nnx.Rngs):
         self.activation = cfg.activation
-        self.up = Linear(cfg.width, cfg.mlp_dim, rngs, axes=("embed", "mlp"), dtype=cfg.dtype)
-        self.down = Linear(cfg.mlp_dim, cfg.width, rngs, axes=("mlp", "embed"), dtype=cfg.dtype)
+        self.up = linear(cfg, rngs, cfg.width, cfg.mlp_dim, ("embed", "mlp"))
+        self.down = linear(cfg, rngs, cfg.mlp_dim, cfg.width, ("mlp", "embed"))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # What is kept is the product without its bias, which the activation adds on the way.

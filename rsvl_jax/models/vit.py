@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.models.layers import LayerNorm, Linear, normal, param, zeros
+from rsvl_jax.models.layers import LayerNorm, normal, param, zeros
 from rsvl_jax.models.positions import resize_table, sincos_2d
-from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig
+from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig, linear
 
 CHANNELS = 3
 
@@ -82,9 +82,8 @@ class Vit(nnx.Module):
 
     def __init__(self, cfg: VitConfig, rngs: nnx.Rngs):
         self.cfg = cfg
-        width, dtype = cfg.transformer.width, cfg.transformer.dtype
-        patch_dim = cfg.patch_size**2 * CHANNELS
-        self.patch_embed = Linear(patch_dim, width, rngs, axes=("patch", "embed"), dtype=dtype)
+        width, patch_dim = cfg.transformer.width, cfg.patch_size**2 * CHANNELS
+        self.patch_embed = linear(cfg.transformer, rngs, patch_dim, width, ("patch", "embed"))
         starts = (normal(width**-0.5), normal()) if cfg.stem_norm else (zeros, zeros)
         self.class_token = param(rngs, starts[0], (width,), (None,)) if cfg.class_token else None
         self.mask_token = param(rngs, zeros, (width,), (None,)) if cfg.mask_token else None
