@@ -32,25 +32,31 @@ def collect(settings: Settings) -> tuple[str, dict[str, Any]]:
 
     Raises UserError for input that cannot be read, or if nothing is left of it.
     """
+    if settings.runner == "beam":
+        work.require_beam()
     counts = Counts()
     made: dict[str, Any] = {}
 
     def fill(staging: str) -> str:
         images = rasters.catalogue(settings, counts)
-        plans = _plan(settings, images, staging, counts, made)
+        plans = make_plan(settings, images, staging, counts, made)
         return _write(settings, images, plans, staging, counts, made)
 
     directory = ground_satellite_pairs.publish(settings.name, settings.data_dir, fill)
     return directory, made["summary"]
 
 
-def _plan(
+def make_plan(
     settings: Settings,
     images: list[rasters.Raster],
     staging: str,
     counts: Counts,
     made: dict[str, Any],
 ) -> dict[str, str]:
+    """Puts the photos onto tiles and writes the plan below `staging`: its file by split.
+
+    What was left out goes into `counts`, the number of tiles and photos into made["planned"].
+    """
     texts = os.path.join(staging, "photos.arrow")
     table = filters.apply(photos.read(settings, texts, counts), settings, counts)
     table, may_centre = _on_rasters(table, images, settings, counts)

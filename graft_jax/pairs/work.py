@@ -6,6 +6,7 @@ Both run `cut.cut` on every tile, so both give the same records.
 import collections
 import concurrent.futures
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -88,21 +89,25 @@ def _in_order(
         yield waiting.popleft().result()
 
 
+def require_beam() -> None:
+    """Raises UserError if apache-beam is not installed."""
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError(
+            "--runner=beam needs apache-beam: docs/pairs.md says how to install it beside the pins"
+        )
+
+
 def beam(
     plans: Mapping[str, str], rasters: Sequence[Raster], settings: Settings, directory: str
 ) -> tuple[dict[str, Any], Any, Callable[[Counts], None]]:
     """The same as Beam transforms by split, the pipeline options, and what collects the counts.
 
     directory: where the counts are written; like the plan, rasters and photos it must be one that
-    every Beam worker sees. Raises UserError if apache-beam is not installed.
+    every Beam worker sees.
     """
-    try:
-        import apache_beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise UserError(
-            "--runner=beam needs apache-beam: pip install --no-deps -r requirements-beam.txt"
-        ) from error
+    require_beam()
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
 
     def transform(path: str, split: str):
         @apache_beam.ptransform_fn
