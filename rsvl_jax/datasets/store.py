@@ -23,12 +23,17 @@ def ensure(name: str, data_dir: str) -> None:
 
     A build that was killed leaves only a hidden directory, which the next one clears.
     Raises UserError for an unknown name, a directory that is half there (files without a
-    manifest), one that cannot be written, a full disk.
+    manifest), one that cannot be written, a full disk, and pairs that were never collected.
     """
     entry = registry.find(name)
     directory = entry.directory(data_dir)
     if _is_whole(directory):
         return
+    if entry.builder == registry.PAIRS:
+        raise UserError(
+            f"no collection {entry.config!r} in {data_dir!r}: collect it with "
+            f"'python -m graft_jax.pairs --name={entry.config} --data_dir={data_dir} ...'"
+        )
     with _disk_errors(directory), _lock(_hidden(entry, data_dir, "lock")):
         if not _is_whole(directory):
             _build(entry, data_dir)
@@ -39,7 +44,8 @@ def manifest(name: str, data_dir: str) -> dict[str, Any]:
 
     Keys: name, version, splits (records of each), fingerprint (of all records), classes (names of
     the labels), prompts (zero-shot templates, "{c}" for a class), class_counts (by split and
-    class). Raises UserError where it is missing or unreadable.
+    class); zoom_pairs: pixel_classes (names of the mask's values). Raises UserError where it is
+    missing or unreadable.
     """
     return _read_json(name, data_dir, MANIFEST)
 
@@ -62,7 +68,8 @@ def artifact(name: str, data_dir: str, filename: str) -> str:
 def load(name: str, data_dir: str, split: str) -> Source:
     """Opens a split: "train", "validation" or "test".
 
-    A record is a dict:
+    A record of earth_tiles is a dict (those of zoom_pairs and ground_satellite_pairs are told in
+    the `parse` of their `record` module):
       id str · image PNG bytes, RGB 64 x 64 · captions list[str], all different, the fullest first
       lon, lat of the centre, degrees · bbox float32 [4]: W, S, E, N degrees, E beyond 180 where
       the tile crosses the antimeridian · landcover float32 [17], IGBP shares · label int, index
@@ -73,6 +80,11 @@ def load(name: str, data_dir: str, split: str) -> Source:
 
     Raises UserError for a missing data set, an unknown split, a shard of the wrong size.
     """
+    entry = registry.find(name)
+    if entry.builder == registry.PAIRS:
+        from rsvl_jax.datasets import ground_satellite_pairs
+
+        return ground_satellite_pairs.load(entry.config, data_dir, split)
     counts = manifest(name, data_dir)["splits"]
     if split not in counts:
         raise UserError(f"unknown split {split!r} of {name!r}: it has {', '.join(counts)}")
@@ -85,7 +97,15 @@ def load(name: str, data_dir: str, split: str) -> Source:
                 f"shard {path!r} has {os.path.getsize(path)} bytes, not {files[shard]['bytes']}: "
                 "delete its directory and build the data set again"
             )
-    return Source(paths, counts[split])
+    return _source(entry)(paths, counts[split])
+
+
+def _source(entry: Entry) -> type[Source]:
+    if entry.builder != registry.ZOOM_PAIRS:
+        return Source
+    from rsvl_jax.datasets.zoom_pairs.record import ZoomPairs
+
+    return ZoomPairs
 
 
 def _is_whole(directory: str) -> bool:

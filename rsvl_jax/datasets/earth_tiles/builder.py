@@ -1,7 +1,7 @@
 """The TFDS builder of `earth_tiles`: real satellite tiles of the whole land, described in words."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +14,7 @@ from rsvl_jax.datasets.earth_tiles.captions import captions
 from rsvl_jax.datasets.earth_tiles.phrases import phrases
 from rsvl_jax.datasets.earth_tiles.scene import Scene, look
 from rsvl_jax.datasets.earth_tiles.splits import SPLITS
+from rsvl_jax.datasets.earth_tiles.tiles import Plan
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _DESCRIPTION = """
@@ -74,7 +75,8 @@ class EarthTiles(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager  # everything is read from installed packages
         loaded = rasters.load()
-        plan = {"full": tiles.full, "mini": tiles.mini}[self.builder_config.plan](loaded)
+        plans: dict[str, Callable[..., Plan]] = {"full": tiles.full, "mini": tiles.mini}
+        plan = plans[self.builder_config.plan](loaded)
         self.bar = tqdm(total=len(plan), desc="cutting tiles", unit="tile", smoothing=0)
         return {
             name: self._generate_examples(loaded, plan.take(plan.split == index))

@@ -104,7 +104,7 @@ def components(mask: np.ndarray, pixels: int) -> list[tuple[int, int, int, int, 
     return sorted((p for p in parts if p[4] >= pixels), key=lambda p: -p[4])
 
 
-def where(xs: np.ndarray, ys: np.ndarray, size: int = 64) -> str:
+def where(xs: np.ndarray, ys: np.ndarray, size: int) -> str:
     """Where in the image pixels lie on average: "north-west", ..., or "" for around the middle."""
     east, north = (np.mean(xs) + 0.5) / size - 0.5, 0.5 - (np.mean(ys) + 0.5) / size
     return places.compass(east, north) if max(abs(east), abs(north)) >= 0.09 else ""
@@ -202,7 +202,7 @@ def _layout(scene: Scene) -> str:
     for name, mask in parts:
         if mask.mean() >= (0.02 if name == "a lake" else _SOME):
             ys, xs = np.nonzero(mask)
-            way = where(xs, ys)
+            way = where(xs, ys, scene.size)
             seen.append(f"{name} in the {way}" if way else name)
     if not seen:
         return f"small patches of {cover(scene)}"

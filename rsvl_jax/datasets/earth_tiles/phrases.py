@@ -20,15 +20,15 @@ Box = tuple[int, int, int, int]
 def phrases(scene: Scene) -> tuple[list[str], np.ndarray]:
     """Different phrases about a scene and their boxes float32 [M, 4]: xmin, ymin, xmax, ymax.
 
-    Pixels, 0 <= min < max <= 64; the maxima lie one past the last pixel. Boxes are tight around
-    connected parts of the rasters; those of cities are 5 x 5 pixels or the built-up land,
-    cut at the edge of the tile.
+    Pixels, 0 <= min < max <= the side of the tile; the maxima lie one past the last pixel. Boxes
+    are tight around connected parts of the rasters; those of cities are 5 x 5 pixels or the
+    built-up land, cut at the edge of the tile.
     """
     found: dict[str, Box] = {}
     for name, boxes in _things(scene):
         for box in boxes:
             several = len(boxes) > 1
-            found.setdefault(f"{name}{_at(box)}" if several else name, box)
+            found.setdefault(f"{name}{_at(box, scene.size)}" if several else name, box)
     return list(found), np.array(list(found.values()), np.float32).reshape(-1, 4)
 
 
@@ -94,6 +94,7 @@ def _city_box(scene: Scene, x: float, y: float) -> Box:
     return left, top, right, bottom
 
 
-def _at(box: Box) -> str:
-    way = where(np.array([(box[0] + box[2] - 1) / 2]), np.array([(box[1] + box[3] - 1) / 2]))
+def _at(box: Box, size: int) -> str:
+    x, y = ((box[axis] + box[axis + 2] - 1) / 2 for axis in (0, 1))
+    way = where(np.array([x]), np.array([y]), size)
     return f" in the {way}" if way else " in the middle"

@@ -17,7 +17,7 @@ _SECOND_COUNTRY_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Scene:
-    """One tile. Windows are [64, 64]; see `rasters.Rasters` for what they hold."""
+    """One tile. Windows are [size, size]; see `rasters.Rasters` for what they hold."""
 
     row: int
     col: int
@@ -33,10 +33,15 @@ class Scene:
     city_country: str
     cities: tuple[tuple[places.City, float, float], ...]
 
+    @property
+    def size(self) -> int:
+        """Side of the tile, pixels."""
+        return len(self.landcover)
+
     @functools.cached_property
     def centre(self) -> tuple[float, float]:
         """Longitude and latitude, degrees."""
-        return tiles.centre(self.row, self.col)
+        return tiles.centre(self.row, self.col, self.size)
 
     @functools.cached_property
     def shares(self) -> np.ndarray:
@@ -63,10 +68,11 @@ class Scene:
         return mixed * 0x9E3779B97F4A7C15 % 2**64 * count >> 64
 
 
-def look(rasters: Rasters, gazetteer: Gazetteer, row: int, col: int) -> Scene:
-    """Collects what is known of the tile with its top left at (row, col)."""
-    size = tiles.SIZE
-    lon, lat = tiles.centre(row, col)
+def look(
+    rasters: Rasters, gazetteer: Gazetteer, row: int, col: int, size: int = tiles.SIZE
+) -> Scene:
+    """Collects what is known of the tile of `size` pixels with its top left at (row, col)."""
+    lon, lat = tiles.centre(row, col, size)
     landcover = window(rasters.landcover, row, col, size)
     here = _countries(rasters, window(rasters.country, row, col, size))
     nearby = gazetteer.nearby({country.code for country in here}, lon=lon, lat=lat)

@@ -1,5 +1,6 @@
 """Which tiles there are: a regular grid of squares over land, with their labels and splits."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,69 +42,77 @@ class Plan:
         return Plan(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
-def candidates(rasters: Rasters) -> Plan:
-    """Every tile with enough land and something to see, before splits part them (split -1)."""
-    top = np.arange(0, HEIGHT - SIZE + 1, STRIDE)
-    north, south = 90 - top / PER_DEGREE, 90 - (top + SIZE) / PER_DEGREE
+def candidates(rasters: Rasters, size: int = SIZE, stride: int = STRIDE) -> Plan:
+    """Every tile with enough land and something to see, before splits part them (split -1).
+
+    size, stride: of the tiles and of their grid, pixels, multiples of CELL.
+    """
+    top = np.arange(0, HEIGHT - size + 1, stride)
+    north, south = 90 - top / PER_DEGREE, 90 - (top + size) / PER_DEGREE
     top = top[(north <= NORTH) & (south >= SOUTH)]
-    left = np.arange(0, WIDTH, STRIDE)
-    shares = np.stack([_means(rasters.cover == kind, top, left) for kind in Kind], -1)
+    left = np.arange(0, WIDTH, stride)
+    means = functools.partial(_means, top=top, left=left, size=size)
+    shares = np.stack([means(rasters.cover == kind) for kind in Kind], -1)
     grey = rasters.image.mean(-1, dtype=np.float32)
-    spread = np.sqrt(np.maximum(_means(grey**2, top, left) - _means(grey, top, left) ** 2, 0))
+    spread = np.sqrt(np.maximum(means(grey**2) - means(grey) ** 2, 0))
     kept = (shares[..., Kind.WATER] <= 1 - LAND_SHARE) & (spread >= FEATURELESS)
     i, j = np.nonzero(kept)
     row, col = top[i], left[j]
     label = classes.labels(shares[i, j])
-    return Plan(row, col, label, np.full(len(row), -1), splits.block_of(row, col, SIZE))
+    return Plan(row, col, label, np.full(len(row), -1), splits.block_of(row, col, size))
 
 
-def full(rasters: Rasters) -> Plan:
+def full(rasters: Rasters, size: int = SIZE, stride: int = STRIDE) -> Plan:
     """The tiles of the data set; those that reach into the gap between two splits are left out."""
-    everything = candidates(rasters)
-    split = splits.split_of(everything.row, everything.col, SIZE)
+    everything = candidates(rasters, size, stride)
+    split = splits.split_of(everything.row, everything.col, size)
     kept = np.flatnonzero(split >= 0)
     return Plan(**(everything.take(kept).__dict__ | {"split": split[kept]}))
 
 
-def mini(rasters: Rasters, sizes: tuple[int, ...] = (240, 60, 60)) -> Plan:
-    """A few hundred tiles of `full`: `sizes` of each split, the labels as even as can be."""
-    plan = full(rasters)
+def mini(rasters: Rasters, counts: tuple[int, ...] = (240, 60, 60)) -> Plan:
+    """A few hundred tiles of `full`: `counts` of each split, the labels as even as can be."""
+    return thinned(full(rasters), counts)
+
+
+def thinned(plan: Plan, counts: tuple[int, ...]) -> Plan:
+    """`counts` tiles of each split of a plan, the labels as even as can be."""
     chosen = []
-    for split, size in enumerate(sizes):
+    for split, count in enumerate(counts):
         rows = np.flatnonzero(plan.split == split)
         shuffled = rows[np.argsort(scramble(plan.row[rows], plan.col[rows]), kind="stable")]
         turn = _rank_within(plan.label[shuffled])
-        chosen.append(shuffled[np.argsort(turn, kind="stable")][:size])
+        chosen.append(shuffled[np.argsort(turn, kind="stable")][:count])
     return plan.take(np.sort(np.concatenate(chosen)))
 
 
-def bounds(row: int, col: int) -> tuple[float, float, float, float]:
+def bounds(row: int, col: int, size: int = SIZE) -> tuple[float, float, float, float]:
     """West, south, east, north edge of a tile, degrees; east exceeds 180 past the antimeridian."""
     west, north = col / PER_DEGREE - 180, 90 - row / PER_DEGREE
-    return west, north - SIZE / PER_DEGREE, west + SIZE / PER_DEGREE, north
+    return west, north - size / PER_DEGREE, west + size / PER_DEGREE, north
 
 
-def centre(row: int, col: int) -> tuple[float, float]:
+def centre(row: int, col: int, size: int = SIZE) -> tuple[float, float]:
     """Longitude (in [-180, 180)) and latitude of the centre of a tile, degrees."""
-    west, south, east, north = bounds(row, col)
+    west, south, east, north = bounds(row, col, size)
     return ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2
 
 
-def _means(raster: np.ndarray, top: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Mean over the SIZE x SIZE squares at every (top, left): float64 [len(top), len(left)].
+def _means(raster: np.ndarray, *, top: np.ndarray, left: np.ndarray, size: int) -> np.ndarray:
+    """Mean over the size x size squares at every (top, left): float64 [len(top), len(left)].
 
     From a summed-area table of the cells that all squares are made of; the raster is continued
     past the antimeridian.
     """
     rows, cols = HEIGHT // CELL, WIDTH // CELL
     cells = raster.reshape(rows, CELL, cols, CELL).sum((1, 3), dtype=np.float64)
-    size = SIZE // CELL
-    table = np.zeros((rows + 1, cols + size + 1))
-    table[1:, 1:] = np.concatenate([cells, cells[:, :size]], 1).cumsum(0).cumsum(1)
+    side = size // CELL
+    table = np.zeros((rows + 1, cols + side + 1))
+    table[1:, 1:] = np.concatenate([cells, cells[:, :side]], 1).cumsum(0).cumsum(1)
     top, left = top // CELL, left // CELL
-    upper, lower = table[top], table[top + size]
-    total = lower[:, left + size] - lower[:, left] - upper[:, left + size] + upper[:, left]
-    return total / SIZE**2
+    upper, lower = table[top], table[top + side]
+    total = lower[:, left + side] - lower[:, left] - upper[:, left + side] + upper[:, left]
+    return total / size**2
 
 
 def scramble(row: np.ndarray, col: np.ndarray) -> np.ndarray:
