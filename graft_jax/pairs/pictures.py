@@ -70,7 +70,7 @@ def _density(figure, axes, lon: np.ndarray, facts: Facts, box: np.ndarray) -> No
         extent=(box[0], box[2], box[1], box[3]),
         mincnt=1,
         norm=matplotlib.colors.LogNorm(),
-        cmap="inferno",
+        cmap="YlOrRd",
         linewidths=0.1,
     )
     figure.colorbar(drawn, ax=axes, label="pairs", shrink=0.7, pad=0.02)

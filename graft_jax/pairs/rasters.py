@@ -94,12 +94,14 @@ class Unusable(UserError):
 
 @contextlib.contextmanager
 def gdal() -> Iterator[None]:
-    """Settings for reading: remote files by range without listing folders, a bounded cache."""
+    """Settings for reading: remote files by range, no listing of folders, an end to waiting."""
     with rasterio.Env(
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         GDAL_CACHEMAX=128,
         GDAL_HTTP_MAX_RETRY=3,
         GDAL_HTTP_RETRY_DELAY=1,
+        GDAL_HTTP_CONNECTTIMEOUT=20,
+        GDAL_HTTP_TIMEOUT=120,
     ):
         yield
 

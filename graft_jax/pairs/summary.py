@@ -149,7 +149,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     ]
     for kind in ("photos", "tiles", "rasters"):
         for reason, number in summary[kind]["skipped"].items():
-            told.append(f"left out: {number:,} {kind}: {reason}")
+            told.append(f"left out: {number:,} {kind if number > 1 else kind[:-1]}: {reason}")
     if tiles["without_centre_photo"]:
         told.append(f"{tiles['without_centre_photo']:,} tiles lost the photo at their centre")
     return told + [f"note: {line}" for line in summary["problems"][:10]]

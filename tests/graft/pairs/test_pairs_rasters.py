@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pairs_world as world
 import pytest
+import range_server
 import rasterio
 import rasterio.warp
 from rasterio.transform import from_origin
@@ -26,7 +29,8 @@ def settings(path, **changes):
 def look(path, **changes):
     """The tile around the place in the first raster at `path`: pixels and valid."""
     rules = settings(path, **changes)
-    return cut.ground(LON, LAT, rasters.catalogue(rules, Counts())[0], rules)
+    with rasters.gdal():
+        return cut.ground(LON, LAT, rasters.catalogue(rules, Counts())[0], rules)
 
 
 def refused(path, reason, words, **changes):
@@ -179,6 +183,26 @@ def test_stac(plain, tmp_path):
         path.write_text(content)
         with pytest.raises(UserError, match=words):
             rasters.catalogue(settings(path), Counts())
+
+
+def test_a_remote_asset_is_read_by_window(tmp_path, monkeypatch):
+    """Over HTTP on this machine: the same pixels, and a small part of the file."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    path = world.write_raster(
+        tmp_path / "large.tif", lon=LON, lat=LAT, pixels=2048, tiled=True, blockxsize=256
+    )
+    command = [sys.executable, range_server.__file__, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            href = f"http://127.0.0.1:{server.stdout.readline().strip()}/large.tif"
+            content = {"features": [item("a", {"visual": {"href": href}})]}
+            (tmp_path / "items.json").write_text(json.dumps(content))
+            got, _ = look(tmp_path / "items.json")
+        finally:
+            server.terminate()
+        sent = sum(int(line) for line in server.stdout)
+    np.testing.assert_array_equal(got, look(path)[0])
+    assert 0 < sent < os.path.getsize(path) / 4
 
 
 def test_dates_are_found(plain, tmp_path):
