@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from rsvl_jax.datasets import building, registry, store
+from rsvl_jax.datasets import registry, store
 from rsvl_jax.datasets.ground_satellite_pairs.builder import GroundSatellitePairs, example
 from rsvl_jax.datasets.ground_satellite_pairs.record import Pairs
 from rsvl_jax.errors import UserError
@@ -61,6 +61,8 @@ def write(
     are listed besides. The bytes depend on the records alone, not on who made them in what order.
     Raises UserError if no record comes.
     """
+    from rsvl_jax.datasets import building  # which builds on this package's records
+
     directory = _write_shards(name, staging, examples, beam_options)
     counts, fingerprint = _read_back(directory)
     if finish is not None:
