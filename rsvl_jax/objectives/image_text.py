@@ -7,7 +7,7 @@ Config keys that it reads:
 | model.image | size, patch, width, depth, heads, mlp_dim                                       |
 | model.text  | vocab_size, length, width, depth, heads, mlp_dim; pool ("last") and eot_id, see |
 |             | `clip.ClipTextConfig`                                                           |
-| model       | embed_dim, activation, scan, remat, attention, dtype                            |
+| model       | embed_dim, activation, init_std, scan, remat, attention, dtype                  |
 | objective   | contrast ("softmax", "sigmoid"), identical_captions, logit_scale_init,          |
 |             | logit_scale_max                                                                 |
 | data        | mean, std                                                                       |

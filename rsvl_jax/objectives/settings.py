@@ -36,13 +36,15 @@ def channels(key: str, values: Any) -> tuple[float, ...]:
 def transformer(key: str, sizes: Any, running: Any, *, ln_eps: float) -> TransformerConfig:
     """A stack from config sections: `sizes` (called `key` in errors) and the way of running it.
 
-    sizes: width, depth, heads, mlp_dim; running: activation, scan, remat, attention, dtype.
+    sizes: width, depth, heads, mlp_dim; running: activation, init_std (0.02), scan, remat,
+    attention, dtype.
     Raises UserError for sizes that cannot be.
     """
     return TransformerConfig(
         **{name: positive(f"{key}.{name}", sizes[name]) for name in SIZES},
         ln_eps=ln_eps,
         activation=running.activation,
+        init_std=running.get("init_std", 0.02),
         scan=running.scan,
         remat=running.remat,
         attention=running.attention,

@@ -1,0 +1,64 @@
+"""The network of GRAFT: CLIP's image tower for satellite tiles, with a second head for patches."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from graft_jax.settings import Settings
+from rsvl_jax.losses.contrastive import unit
+from rsvl_jax.models.clip import SIGMOID_BIAS, ClipVision, ClipVisionConfig, ImageTokens
+from rsvl_jax.models.heads import ContrastScale, Projection
+from rsvl_jax.models.image_tokenizer import unit_range
+from rsvl_jax.models.layers import LayerNorm
+
+
+class Projector(nnx.Module):
+    """Layer norm and a linear map without bias, on raw hidden tokens: [..., D] -> [..., E].
+
+    In shape what CLIP does to its class token, from whose weights it starts (utkarshmall13/
+    graft_demo holds both; see `objective.GraftObjective.init`).
+    """
+
+    def __init__(self, cfg: ClipVisionConfig, rngs: nnx.Rngs):
+        stack = cfg.vit.transformer
+        self.norm = LayerNorm(stack.width, rngs, eps=stack.ln_eps)
+        self.linear = Projection(stack.width, cfg.embed_dim, rngs, bias=False)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """hidden [..., D] -> float32 [..., E], not normalised."""
+        return self.linear(self.norm(hidden))
+
+
+class Student(nnx.Module):
+    """Satellite tower and projector; a logit scale where it is learned, a bias for sigmoid."""
+
+    def __init__(self, settings: Settings, rngs: nnx.Rngs):
+        self.settings = settings
+        self.satellite = ClipVision(settings.satellite, rngs)
+        self.projector = Projector(settings.satellite, rngs)
+        learned = settings.learn_temperature
+        self.scale = ContrastScale(settings.logit_scale) if learned else None
+        start = jnp.asarray(SIGMOID_BIAS, jnp.float32)
+        self.bias = nnx.Param(start, axes=()) if settings.contrast == "sigmoid" else None
+
+    def encode(self, images: jax.Array) -> ImageTokens:
+        """Images uint8 [B, H, W, 3] -> hidden tokens [B, 1+N, D] and embeddings [B, E]."""
+        return self.satellite(normalise(images, self.settings.mean, self.settings.std))
+
+    def logit_scale(self) -> jax.Array:
+        """Logarithm of what multiplies the cosines, float32 []."""
+        return jnp.float32(self.settings.logit_scale) if self.scale is None else self.scale()
+
+    def embed(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Images uint8 [B, H, W, 3] -> unit vectors float32 in the space of the frozen towers.
+
+        image [B, E]; pixels [B, N, E], a vector for each patch, row-major.
+        """
+        out = self.encode(images)
+        pixels = self.projector(out.hidden[:, 1:])
+        return {"image": unit(out.embedding), "pixels": unit(pixels)}
+
+
+def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """Pixels uint8 (or float in [0, 1]) [..., 3] -> float32 less the mean, over the std."""
+    return (unit_range(images) - jnp.asarray(mean)) / jnp.asarray(std)
