@@ -1,0 +1,294 @@
+"""One GRAFT run from a config to its report: the wiring, and nothing else.
+
+A work directory holds `teacher/`, `ground/` (embeddings of the photos) and `seed0/`, `seed1/`, ...:
+the teacher and each student are runs of the core's loop, with checkpoints and metrics of their own.
+"""
+
+import functools
+import json
+import os
+import shutil
+from functools import partial
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from graft_jax import evaluate, ground, teacher
+from graft_jax.evaluate import Bench, Contestant
+from graft_jax.ground import GroundCache
+from graft_jax.illustrate import illustrate
+from graft_jax.inputs import Inputs, transform
+from graft_jax.objective import GraftObjective
+from graft_jax.teacher import Teacher, TextImage
+from rsvl_jax import report
+from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.datasets import registry
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import card
+from rsvl_jax.parallel.mesh import check_batch, make_mesh
+from rsvl_jax.report.files import replace_file
+from rsvl_jax.training import loop, resume, saved
+from rsvl_jax.training.state import TrainState
+
+Tree = Any
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Teacher, ground embeddings, a student a seed, scores and report; goes on where it stands."""
+    experiment = Experiment.open(config, workdir)
+    experiment.teach()
+    students = {seed: experiment.train(seed) for seed in config.seeds}
+    experiment.finish(students)
+
+
+class Experiment:
+    """A run's parts, each made when it is first asked for."""
+
+    def __init__(self, config: ConfigDict, workdir: str, mesh: Mesh):
+        self.config, self.workdir, self.mesh = config, workdir, mesh
+
+    @classmethod
+    def open(cls, config: ConfigDict, workdir: str) -> "Experiment":
+        """Checks the config, then opens (or builds) the data.
+
+        Raises UserError for what is wrong with either, and for a work directory of another config,
+        before anything is written.
+        """
+        mesh = make_mesh(**config.mesh)
+        check_batch(config.data.batch_size, mesh)
+        if not config.seeds:
+            raise UserError("seeds=() trains no student: give at least one, such as (0,)")
+        transform(config)
+        experiment = cls(config, workdir, mesh)
+        if experiment.labelled:
+            tokenizer = SentencePieceTokenizer(experiment.inputs.artifact(teacher.TOKENIZER))
+            with config.unlocked():
+                # What the tokenizer has is what the model needs: less if the captions are few.
+                config.model.text.vocab_size = tokenizer.vocab_size
+        _keep_config(config, workdir)
+        return experiment
+
+    @classmethod
+    def reopen(cls, workdir: str) -> "Experiment":
+        """A run as it was last started, for the use of its models; its data need not be there.
+
+        Raises UserError where there is no run.
+        """
+        found = _kept_config(workdir)
+        if found is None:
+            raise UserError(f"no config.json in {workdir!r}: give the --workdir of a GRAFT run")
+        return cls(ConfigDict(found), workdir, make_mesh())
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data are zoom pairs: captions for a teacher, and labels for scores."""
+        return registry.find(self.config.data.name).builder == registry.ZOOM_PAIRS
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """The data."""
+        return Inputs.open(self.config)
+
+    def teach(self) -> None:
+        """Trains the teacher to its configured length, unless the config names a trained one."""
+        if self.config.init_from.teacher:
+            return
+        if not self.labelled:
+            raise UserError(
+                f"no teacher for {self.config.data.name!r}: ground photos come without captions to "
+                "train one on; set config.init_from.teacher to the directory of a trained one"
+            )
+        teacher.train(self.config, self.inputs, self._own_teacher, self.mesh)
+
+    @property
+    def _own_teacher(self) -> str:
+        return os.path.join(self.workdir, "teacher")
+
+    @functools.cached_property
+    def teacher(self) -> Teacher:
+        """The frozen towers. Raises UserError where they have not been trained."""
+        return Teacher(self.config.init_from.teacher or self._own_teacher, self.mesh)
+
+    def cache(self, split: str) -> GroundCache:
+        """The frozen embeddings of a split's ground photos, computed where they are not there."""
+        return ground.ensure(
+            self.teacher.model(),
+            self.inputs.split(split),
+            directory=os.path.join(self.workdir, "ground", split),
+            data={key: self.inputs.manifest[key] for key in ("name", "version", "fingerprint")},
+            batch_size=self.config.evaluation.batch_size,
+            mesh=self.mesh,
+            skip_corrupt=self.config.data.skip_corrupt,
+        )
+
+    @functools.cached_property
+    def objective(self) -> GraftObjective:
+        """The students', which start as the teacher's image tower."""
+        tower = self.teacher.ground_tower()
+        inside = self.config.data.ground == "step"
+        return GraftObjective(self.config, start=tower.params, ground=tower if inside else None)
+
+    def train(self, seed: int) -> TrainState:
+        """Trains the student of a seed, from its newest checkpoint if there is one."""
+        config, manifest = self._student(seed), self._manifest
+        cache = None if config.data.ground == "step" else self.cache("train")
+        return loop.fit(
+            config=config,
+            objective=self.objective,
+            make_batches=lambda step: self.inputs.batches(config, self.mesh, step, cache),
+            manifest=manifest,
+            workdir=self._folder(seed),
+            mesh=self.mesh,
+            evaluate=self._validate if self.labelled else None,
+        )
+
+    def _student(self, seed: int) -> ConfigDict:
+        """The config of one student's run: what the teacher has of its own is not in it."""
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.seed = seed
+            del config.seeds, config.teacher
+        return config
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        """Of the data and the embeddings: a student cannot go on with another teacher's."""
+        return self.inputs.manifest | {"ground_tower": self.teacher.fingerprint}
+
+    def _folder(self, seed: int) -> str:
+        return os.path.join(self.workdir, f"seed{seed}")
+
+    def model(self, seed: int | None = None) -> TextImage:
+        """A trained student beside the teacher's text tower; that of the first seed by default.
+
+        It needs checkpoints alone. Raises UserError where there is none.
+        """
+        folder = self._folder(self.config.seeds[0] if seed is None else seed)
+        found = saved.metadata(folder)
+        state = loop.load_state(
+            config=ConfigDict(found["config"]),
+            objective=self.objective,
+            manifest=found["manifest"],
+            workdir=folder,
+            mesh=self.mesh,
+        )
+        return self._bound(state)
+
+    def _bound(self, state: TrainState) -> TextImage:
+        params = averaged(state)
+        name = f"{card.weights_fingerprint(params)}-{self.teacher.fingerprint}"
+        return self.teacher.beside(partial(self._see, params, state.frozen), name)
+
+    @functools.cached_property
+    def _see(self) -> Any:
+        return jax.jit(self.objective.embed_images)
+
+    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+        """Zero-shot scores on the validation blocks, for the curves."""
+        return evaluate.quick(self._validation, self._bound(state))
+
+    @functools.cached_property
+    def _validation(self) -> Bench:
+        return self._bench("validation")
+
+    def _bench(self, split: str, **options: Any) -> Bench:
+        return Bench.prepare(
+            self.inputs.split(split),
+            self.inputs.manifest,
+            self.teacher.model(),
+            split=split,
+            batch_size=self.config.evaluation.batch_size,
+            mesh=self.mesh,
+            **options,
+        )
+
+    def finish(self, students: dict[int, TrainState]) -> None:
+        """Scores the test blocks and writes scores.json and report.html, unless they are there."""
+        scores = os.path.join(self.workdir, "scores.json")
+        page = os.path.join(self.workdir, "report.html")
+        known = [self._contestant(seed, state) for seed, state in students.items()]
+        done = _scored(scores, known)
+        if done and os.path.exists(page):
+            return
+        bench = self._bench("test", seed=self.config.seed) if self.labelled else None
+        if bench is not None and not done:
+            self._score(bench, known, scores)
+        shown = illustrate(self.inputs, bench, known[0].model)
+        if jax.process_index() == 0:
+            first = os.path.join(self._folder(self.config.seeds[0]), "metrics.jsonl")
+            # The curves of the page are those of the first student.
+            with open(first, "rb") as file, replace_file(_in(self.workdir, "metrics.jsonl")) as to:
+                shutil.copyfileobj(file, to)
+            print(f"report: {report.write(self.workdir, shown)}", flush=True)
+
+    def _score(self, bench: Bench, students: list[Contestant], path: str) -> None:
+        revision = resume.code_revision()
+        old, untrained = self.teacher.model(), self.teacher.untrained()
+        cards = evaluate.score(
+            bench,
+            students,
+            Contestant("teacher", old, _origin(old, self.teacher.step, revision)),
+            Contestant("untrained", untrained, _origin(untrained, 0, revision)),
+            train=evaluate.read(self.inputs.train),
+            fine=evaluate.fine_means(self.cache("test"), self.inputs.split("test")),
+        )
+        if jax.process_index() == 0:
+            card.write(path, cards)
+            print(card.markdown(cards), evaluate.summary(cards), sep="\n", flush=True)
+
+    def _contestant(self, seed: int, state: TrainState) -> Contestant:
+        model, step = self._bound(state), int(jax.device_get(state.step))
+        return Contestant(f"seed{seed}", model, _origin(model, step, resume.code_revision()))
+
+
+def averaged(state: TrainState) -> Tree:
+    """The parameters to use: their moving average, where one is kept."""
+    return state.params if state.ema is None else state.ema
+
+
+def _origin(model: TextImage, step: int, revision: str) -> card.Provenance:
+    return card.Provenance(weights=model.fingerprint, step=step, revision=revision)
+
+
+def _scored(path: str, students: list[Contestant]) -> bool:
+    """Whether the scores are those of these students."""
+    if not os.path.exists(path):
+        return False
+    found = {each.provenance.weights for each in card.read(path)}
+    return all(student.provenance.weights in found for student in students)
+
+
+def _in(workdir: str, name: str) -> str:
+    return os.path.join(workdir, name)
+
+
+def _keep_config(config: ConfigDict, workdir: str) -> None:
+    """Writes config.json. Raises UserError where it is there and says another run."""
+    content = resume.as_json(config)
+    found = _kept_config(workdir)
+    if found is not None:
+        old, new = ({"config": _fixed(c), "manifest": {}, "layout": {}} for c in (found, content))
+        resume.check(old, new, workdir)
+    if jax.process_index() == 0:
+        os.makedirs(workdir, exist_ok=True)
+        with replace_file(_in(workdir, "config.json")) as file:
+            file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """What may not change from one start to the next; lengths are looked at by the runs within."""
+    own = {name: value for name, value in config["teacher"].items() if name != "training"}
+    return {**config, "seeds": None, "teacher": own}
+
+
+def _kept_config(workdir: str) -> dict[str, Any] | None:
+    path = _in(workdir, "config.json")
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except ValueError as error:
+        raise UserError(f"{path!r} is not JSON ({error}): give another --workdir") from error

@@ -1,0 +1,22 @@
+"""Trains GRAFT: `python -m graft_jax.main --config=configs/graft.py --workdir=runs/graft`.
+
+The same command resumes the run, and says so when it is finished.
+"""
+
+import sys
+
+from rsvl_jax import command, runtime
+
+
+def run() -> None:
+    """Parses the command line, starts JAX and hands over."""
+    arguments = command.arguments()
+    runtime.start()
+    # After `start`: importing it opens nothing yet, but what it imports may.
+    from graft_jax import experiment
+
+    experiment.run(arguments.config, arguments.workdir)
+
+
+if __name__ == "__main__":
+    sys.exit(runtime.exit_status(run))
