@@ -21,3 +21,13 @@ def mini_earth_tiles(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("data"))
     datasets.ensure("earth_tiles/mini", directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def mini_zoom_pairs(tmp_path_factory):
+    """A directory that holds a freshly built `zoom_pairs/mini`."""
+    from rsvl_jax import datasets
+
+    directory = str(tmp_path_factory.mktemp("zoom"))
+    datasets.ensure("zoom_pairs/mini", directory)
+    return directory

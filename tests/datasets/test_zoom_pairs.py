@@ -24,12 +24,11 @@ EARTH_TILES_MINI = "ca855891138329edf01455a49cd1f6f47e11307fc5d9b59d67b0a8123bfc
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
+def pairs(mini_zoom_pairs):
     """A directory with a fresh build, and its records by split."""
-    directory = str(tmp_path_factory.mktemp("pairs"))
-    datasets.ensure(MINI, directory)
-    splits = datasets.manifest(MINI, directory)["splits"]
-    return directory, {split: list(datasets.load(MINI, directory, split)) for split in splits}
+    splits = datasets.manifest(MINI, mini_zoom_pairs)["splits"]
+    records = {split: list(datasets.load(MINI, mini_zoom_pairs, split)) for split in splits}
+    return mini_zoom_pairs, records
 
 
 @pytest.fixture(scope="module")
