@@ -96,15 +96,17 @@ def test_text_padding_changes_nothing():
 
 
 def test_no_token_sees_what_comes_after_it():
+    """Not even where the mask calls it a token: the text ends at the first end token."""
     deep = TransformerConfig(width=16, depth=3, heads=2, mlp_dim=24, ln_eps=1e-5)
-    bind, params = text(text=TextConfig(20, 9, deep))
-    after = IDS.copy()
-    after[:, 4:] = 7
-    run = jax.jit(bind(params))
-    for length in range(1, 8):
-        mask = np.broadcast_to(np.arange(7) < length, IDS.shape)
-        same = np.array_equal(run(IDS, mask), run(after, mask))
-        assert same == (length <= 4)
+    bind, params = text(text=TextConfig(20, 9, deep), pool="eot", eot_id=EOT)
+    run, seen = jax.jit(bind(params)), np.ones(MASK.shape, bool)
+    ids = np.where(IDS == EOT, 1, IDS)
+    ids[:, 3] = EOT
+    for place in range(7):
+        other = ids.copy()
+        other[:, place] = EOT if place == 3 else 7 + (ids[:, place] == 7)
+        same = np.array_equal(run(ids, seen), run(other, seen))
+        assert same == (place >= 3)
 
 
 def test_gradients_of_causal_attention_do_not_depend_on_the_way_of_running():
