@@ -220,8 +220,8 @@ def _sweep(
 
     step(rows, columns, compared, above, below) -> (above, below) of one block. `above` [B, ...] is
     what gathers along rows; `below` [size, ...] is where every block of photos starts, and what
-    gathers along its columns. Returns both, [B, ...]. In this order a mesh passes every block of
-    photos around once, while anchors stay where they are.
+    gathers along its columns. Returns both, [B, ...]. A mesh divides the work of each block, and
+    gathers one of its sides from all devices: larger blocks mean less traffic.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
     cut = functools.partial(_cut, size=size)
