@@ -5,6 +5,7 @@ import math
 import jax
 import pytest
 import tiny
+from jax.extend import core
 
 MAE = {
     "objective__mim_design": "mae",
@@ -30,7 +31,7 @@ def products(jaxpr):
             total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
         times = equation.params.get("length", 1)
         total += times * sum(
-            products(inner) for inner in jax.core.jaxprs_in_params(equation.params)
+            products(inner) for inner in core.jaxprs_in_params(equation.params)
         )
     return total
 

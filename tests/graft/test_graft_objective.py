@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from graft_jax import terms
@@ -272,7 +273,7 @@ def products(jaxpr):
             contracted = equation.params["dimension_numbers"][0][0]
             depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             found += 2 * depth * math.prod(equation.outvars[0].aval.shape)
-        found += sum(map(products, jax.core.jaxprs_in_params(equation.params)))
+        found += sum(map(products, core.jaxprs_in_params(equation.params)))
     return found
 
 

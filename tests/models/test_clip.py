@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from jax.extend import core
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.models import clip, functional
@@ -165,7 +166,7 @@ def products(jaxpr):
             contracted = equation.params["dimension_numbers"][0][0]
             depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
-        total += sum(map(products, jax.core.jaxprs_in_params(equation.params)))
+        total += sum(map(products, core.jaxprs_in_params(equation.params)))
     return total
 
 
