@@ -54,7 +54,9 @@ class Checkpoints:
         self.directory = epath.Path(directory if "://" in directory else os.path.abspath(directory))
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            # What Orbax would set itself, with a warning, where nothing is written.
+            max_to_keep=None if read_only else keep,
+            save_interval_steps=0 if read_only else 1,
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
