@@ -9,7 +9,7 @@ from rsvl_jax.errors import UserError
 PAIRS = "ground_satellite_pairs"  # collected by a method's own command, under a name of the user's
 ZOOM_PAIRS = "zoom_pairs"
 _CONFIGS = {"earth_tiles": ("full", "mini"), ZOOM_PAIRS: ("full", "mini")}
-_VERSIONS = {"earth_tiles": "1.0.0", ZOOM_PAIRS: "1.0.0", PAIRS: "1.0.0"}
+_VERSIONS = {"earth_tiles": "1.0.0", ZOOM_PAIRS: "1.1.0", PAIRS: "1.0.0"}
 
 
 @dataclass(frozen=True)

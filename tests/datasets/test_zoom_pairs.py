@@ -31,11 +31,6 @@ def pairs(mini_zoom_pairs):
     return mini_zoom_pairs, records
 
 
-@pytest.fixture(scope="module")
-def grid(world):
-    return plan.Grid(world)
-
-
 def views(record):
     """(index, row, col of the top left corner in the mosaic) of each view, from its position."""
     lon, lat = record["photo_lon"], record["photo_lat"]
@@ -64,8 +59,8 @@ def test_no_pixel_is_shared_between_splits(pairs):
     assert sum(cover.astype(int) for cover in covers).max() == 1
 
 
-def test_no_pixel_of_the_full_plan_is_shared_between_splits(world, grid):
-    full = plan.full(world, grid)
+def test_no_pixel_of_the_full_plan_is_shared_between_splits(world):
+    full = plan.full(world)
     for first, second in ((0, 1), (0, 2), (1, 2)):
         a, b = (full.take(full.split == split) for split in (first, second))
         down = np.abs(a.row[:, None] - b.row)
@@ -102,8 +97,8 @@ def test_positions_agree_with_the_footprint(pairs):
         assert abs(record["lat"] - (south + north) / 2) < 1e-3
 
 
-def test_across_the_antimeridian(world, grid):
-    record = Cutter(world, grid).tile(312, 5336)
+def test_across_the_antimeridian(world):
+    record = Cutter(world).tile(312, 5336)
     lon = record["photo_lon"]
     assert lon.min() < -178 and lon.max() > 178
     assert record["footprint"][2] > 180
@@ -115,7 +110,7 @@ def test_a_view_is_the_same_photo_in_every_tile(pairs):
     for records in pairs[1].values():
         photos = {}
         for record in records:
-            assert len(set(record["photo_ids"])) == len(record["photo_ids"]) <= plan.MOST_VIEWS
+            assert len(set(record["photo_ids"])) == len(record["photo_ids"]) == 16
             for slot, name in enumerate(record["photo_ids"]):
                 content = record["photos"][slot], tuple(record["photo_captions"][slot])
                 assert photos.setdefault(name, content) == content
@@ -134,6 +129,31 @@ def test_words_and_labels_are_those_of_the_window(pairs, world):
         cover = window(world.cover, record["row"], record["col"], 128)
         shares = np.bincount(cover.ravel(), minlength=13) / 128**2
         assert record["label"] == classes.labels(shares[None])[0]
+
+
+def test_views_tell_of_the_water_as_much_as_there_is(pairs, world):
+    tiles, sights = [], []
+    for record in pairs[1]["train"]:
+        cover = window(world.cover, record["row"], record["col"], 128)
+        tiles.append((cover == Kind.WATER).mean())
+        windows = [window(world.cover, row, col, 32) for _, row, col in views(record)]
+        sights.append(np.mean([(cover == Kind.WATER).mean() for cover in windows]))
+    assert np.corrcoef(tiles, sights)[0, 1] > 0.95
+    assert abs(np.mean(tiles) - np.mean(sights)) < 0.02
+
+
+def test_captions_of_water_alone(pairs, world):
+    found = 0
+    for record in pairs[1]["train"]:
+        for slot, row, col in views(record):
+            texts = record["photo_captions"][slot]
+            assert ("open water" in texts[0].lower()) == (record["photo_labels"][slot] == 0)
+            if (window(world.cover, row, col, 32) == Kind.WATER).all():
+                found += 1
+                assert texts[0].startswith("Open water of ")
+                assert not any("shores" in text for text in texts)
+                assert all(text.strip() for text in texts)
+    assert found > 10
 
 
 def test_directions_in_a_caption_are_those_of_its_own_window(world, pairs):

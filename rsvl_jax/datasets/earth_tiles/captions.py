@@ -56,7 +56,9 @@ LAKE_PIXELS = 12
 def captions(scene: Scene) -> list[str]:
     """Five different sentences about a scene, the fullest first."""
     ground, water, climate = cover(scene), _water(scene), _in_climate(scene)
-    if scene.shares[Kind.WATER] >= _MOSTLY_WATER:
+    if scene.shares[Kind.WATER] == 1:
+        full = short = water
+    elif scene.shares[Kind.WATER] >= _MOSTLY_WATER:
         full, short = f"{water} with {ground} on its shores", water
     else:
         full, short = _join(ground, water), ground

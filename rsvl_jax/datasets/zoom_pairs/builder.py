@@ -12,19 +12,19 @@ from tqdm import tqdm
 
 from rsvl_jax.datasets.earth_tiles import places, rasters, tiles
 from rsvl_jax.datasets.earth_tiles.captions import captions
-from rsvl_jax.datasets.earth_tiles.classes import Kind
+from rsvl_jax.datasets.earth_tiles.classes import Kind, labels
 from rsvl_jax.datasets.earth_tiles.rasters import PER_DEGREE, Rasters, window
 from rsvl_jax.datasets.earth_tiles.scene import look
 from rsvl_jax.datasets.earth_tiles.splits import SPLITS
 from rsvl_jax.datasets.zoom_pairs import plan
-from rsvl_jax.datasets.zoom_pairs.plan import TILE, VIEW, ZOOM, Grid, Views
+from rsvl_jax.datasets.zoom_pairs.plan import TILE, VIEW, ZOOM, Views
 
 SENSOR = "MODIS, Blue Marble mosaic"
 METRES_PER_DEGREE = 111_195  # of latitude, on a sphere of 6,371 km
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _DESCRIPTION = """
 Zoom pairs, not ground photos: coarse tiles of 32 x 32 pixels (30 km) cut from the Blue Marble
-mosaic (MODIS, NASA), each with up to 16 fine views (7.4 km a pixel) of places inside it. Views have
+mosaic (MODIS, NASA), each with 16 fine views (7.4 km a pixel) of places inside it. Views have
 captions made as those of earth_tiles; tiles have none. Splits are geographic blocks with a gap.
 """
 
@@ -40,7 +40,7 @@ class ZoomPairsBuilder(tfds.core.GeneratorBasedBuilder):
     """See `_DESCRIPTION`; `zoom_pairs.record.parse` says what a record holds."""
 
     name = "zoom_pairs"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [
         PairsConfig(name="full", description="Every tile.", plan="full"),
         PairsConfig(name="mini", description="A few tiles, for tests.", plan="mini"),
@@ -56,9 +56,8 @@ class ZoomPairsBuilder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         del dl_manager  # everything is read from installed packages
         loaded = rasters.load()
-        grid = Grid(loaded)
-        chosen = {"full": plan.full, "mini": plan.mini}[self.builder_config.plan](loaded, grid)
-        cutter = Cutter(loaded, grid)
+        chosen = {"full": plan.full, "mini": plan.mini}[self.builder_config.plan](loaded)
+        cutter = Cutter(loaded)
         self.bar = tqdm(total=len(chosen), desc="cutting tiles", unit="tile", smoothing=0)
         return {
             name: self._generate_examples(cutter, chosen.take(chosen.split == index))
@@ -104,17 +103,16 @@ def _features() -> dict[str, Any]:
 class Cutter:
     """Cuts tiles and views from the rasters; a view that several tiles share is made once."""
 
-    def __init__(self, loaded: Rasters, grid: Grid):
-        self._rasters, self._grid = loaded, grid
-        self._gazetteer = places.load()
-        self._views: dict[tuple[int, int], tuple[bytes, list[str]]] = {}
+    def __init__(self, loaded: Rasters):
+        self._rasters, self._gazetteer = loaded, places.load()
+        self._views: dict[tuple[int, int], tuple[bytes, list[str], int]] = {}
 
     def tile(self, row: int, col: int) -> dict[str, Any]:
         """The record of the tile at (row, col), as TFDS encodes it, but for label and block."""
         lon, lat = tiles.centre(row, col, TILE)
-        views = self._grid.inside(row, col)
+        views = plan.views(row, col)
         made = [self._view(r, c) for r, c in views.corners]
-        captions = [text for _, texts in made for text in texts]
+        captions = [text for _, texts, _ in made for text in texts]
         return {
             "id": f"z{row:04d}c{col:04d}",
             "image": _png(coarse(window(self._rasters.image, row, col, TILE))),
@@ -125,22 +123,23 @@ class Cutter:
             "date": "",
             "sensor": SENSOR,
             **_places(views),
-            "photos": [io.BytesIO(data) for data, _ in made],
+            "photos": [io.BytesIO(data) for data, _, _ in made],
             "embeddings": np.zeros((0, 0), np.float16),
             "tower": "",
             "photo_captions": captions,
-            "photo_caption_counts": np.array([len(texts) for _, texts in made], np.int64),
-            "photo_labels": views.label,
+            "photo_caption_counts": np.array([len(texts) for _, texts, _ in made], np.int64),
+            "photo_labels": np.array([label for _, _, label in made], np.int64),
             "mask": _png(most_frequent(window(self._rasters.cover, row, col, TILE))),
             "row": row,
             "col": col,
         }
 
-    def _view(self, row: int, col: int) -> tuple[bytes, list[str]]:
-        """PNG bytes and captions."""
+    def _view(self, row: int, col: int) -> tuple[bytes, list[str], int]:
+        """PNG bytes, captions and label."""
         if (row, col) not in self._views:
             scene = look(self._rasters, self._gazetteer, row, col, VIEW)
-            self._views[row, col] = _png(scene.image).getvalue(), captions(scene)
+            label = int(labels(scene.shares[None])[0])
+            self._views[row, col] = _png(scene.image).getvalue(), captions(scene), label
         return self._views[row, col]
 
 

@@ -3,6 +3,9 @@
 Tiles are squares of 128 pixels of the mosaic, shown in 32: 30 km a pixel. Views are squares of 32
 pixels shown as they are: 7.4 km a pixel. Views lie on a grid of their own, so a view belongs to
 every tile that holds it whole, as a photo belongs to every tile that it was taken on.
+
+Tiles are chosen as those of earth_tiles are; views are not. Were those of water or of ice alone
+left out, the views of a tile would say less of its water and ice than there is to be seen.
 """
 
 from dataclasses import dataclass
@@ -22,55 +25,39 @@ MINI = (80, 32, 32)
 
 @dataclass(frozen=True)
 class Views:
-    """The views of one tile, in reading order; every attribute has one entry a view.
+    """The views of one tile, in reading order.
 
     Attributes:
-      row, col: top left corner in the mosaic, int64 [P].
-      label: of the view's own window, as those of tiles, int64 [P].
-      xy: centre in pixels of the coarse tile, right and down from its corner, float32 [P, 2].
+      corners: (row, col) of the top left of each in the mosaic.
+      xy: centre of each in pixels of the coarse tile, right and down from its corner, float32
+        [P, 2].
     """
 
-    row: np.ndarray
-    col: np.ndarray
-    label: np.ndarray
+    corners: list[tuple[int, int]]
     xy: np.ndarray
 
-    @property
-    def corners(self) -> list[tuple[int, int]]:
-        """(row, col) of each view."""
-        return list(zip(self.row.tolist(), self.col.tolist(), strict=True))
+
+def views(row: int, col: int) -> Views:
+    """Views of the tile at (row, col): MOST_VIEWS of those inside, drawn by their place alone.
+
+    Tiles that overlap so draw the same views from the ground that they share, as far as they can.
+    """
+    down = np.arange(-row % VIEW_STRIDE, TILE - VIEW + 1, VIEW_STRIDE)
+    across = (np.arange(0, WIDTH, VIEW_STRIDE) - col) % WIDTH
+    across = np.sort(across[across <= TILE - VIEW])
+    y, x = (axis.ravel() for axis in np.meshgrid(down, across, indexing="ij"))
+    rows, cols = row + y, (col + x) % WIDTH
+    chosen = np.sort(np.argsort(tiles.scramble(rows, cols), kind="stable")[:MOST_VIEWS])
+    corners = list(zip(rows[chosen].tolist(), cols[chosen].tolist(), strict=True))
+    centres = (np.stack([x, y], axis=1)[chosen] + VIEW / 2) / ZOOM
+    return Views(corners, centres.astype(np.float32))
 
 
-class Grid:
-    """Every view of the Earth that has enough land and something to see."""
-
-    def __init__(self, rasters: Rasters):
-        found = tiles.candidates(rasters, VIEW, VIEW_STRIDE)
-        self._row, self._col, self._label = found.row, found.col, found.label
-        self._order = tiles.scramble(found.row, found.col)
-
-    def inside(self, row: int, col: int) -> Views:
-        """Views of the tile at (row, col): at most MOST_VIEWS, the same choice in every tile."""
-        room = TILE - VIEW
-        first, last = np.searchsorted(self._row, (row, row + room + 1))
-        x = (self._col[first:last] - col) % WIDTH
-        found = first + np.flatnonzero(x <= room)
-        found = np.sort(found[np.argsort(self._order[found], kind="stable")][:MOST_VIEWS])
-        xy = np.stack([(self._col[found] - col) % WIDTH, self._row[found] - row], axis=1)
-        centres = ((xy + VIEW / 2) / ZOOM).astype(np.float32)
-        return Views(self._row[found], self._col[found], self._label[found], centres)
+def full(rasters: Rasters) -> Plan:
+    """The coarse tiles; none reaches into the gap between two splits."""
+    return tiles.full(rasters, TILE, TILE_STRIDE)
 
 
-def full(rasters: Rasters, grid: Grid) -> Plan:
-    """The coarse tiles that hold a view; none reaches into the gap between two splits."""
-    return _with_views(tiles.full(rasters, TILE, TILE_STRIDE), grid)
-
-
-def mini(rasters: Rasters, grid: Grid) -> Plan:
+def mini(rasters: Rasters) -> Plan:
     """A hundred tiles and a half of `full`, for tests."""
-    return _with_views(tiles.thinned(tiles.full(rasters, TILE, TILE_STRIDE), MINI), grid)
-
-
-def _with_views(plan: Plan, grid: Grid) -> Plan:
-    places = zip(plan.row.tolist(), plan.col.tolist(), strict=True)
-    return plan.take(np.flatnonzero([len(grid.inside(row, col).row) > 0 for row, col in places]))
+    return tiles.thinned(full(rasters), MINI)
