@@ -1,0 +1,1 @@
+"""Maps from words: how similar each pixel of a GeoTIFF of any size is to texts."""

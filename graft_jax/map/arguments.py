@@ -1,0 +1,85 @@
+"""Flags that the mains around a text-aligned model share."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from graft_jax.map import queries
+from graft_jax.map.scene import View
+from rsvl_jax.errors import UserError
+
+INPUT = 'GeoTIFF, VRT, JPEG 2000, ..., or three one-band files "red.jp2,green.jp2,blue.jp2"'
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command of the project does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--workdir and --batch_size."""
+    parser.add_argument("--workdir", required=True, help="work directory of the trained model")
+    parser.add_argument("--batch_size", type=int, default=32, help="windows at a time [32]")
+
+
+def add_queries(parser: argparse.ArgumentParser) -> None:
+    """--query and --template."""
+    parser.add_argument(
+        "--query", action="append", default=[], help="what to look for; again for more"
+    )
+    parser.add_argument(
+        "--template",
+        action="append",
+        help='prompt with {c} for the query, again for more, averaged ["{c}", the bare query]',
+    )
+
+
+def templates(given: argparse.Namespace) -> tuple[str, ...]:
+    """Prompt templates of a command line."""
+    return tuple(given.template or queries.BARE)
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """--bands, --scale, --percentiles and --gsd."""
+    parser.add_argument(
+        "--bands", type=_numbers(int, (1, 3)), default=(), help="red,green,blue or one, from 1"
+    )
+    parser.add_argument(
+        "--scale",
+        type=_numbers(float, (2,)),
+        help="values shown black and white, e.g. 0,3000 [8-bit values as they are, others by "
+        "percentiles]",
+    )
+    parser.add_argument(
+        "--percentiles",
+        type=_numbers(float, (2,)),
+        default=(2.0, 98.0),
+        help="that become black and white where there is no --scale [2,98]",
+    )
+    parser.add_argument(
+        "--gsd",
+        type=float,
+        help="metres a pixel, those that the model was trained at; the scene is resampled to it "
+        "[the scene's own]",
+    )
+
+
+def view(given: argparse.Namespace) -> View:
+    """How a command line wants scenes to be looked at."""
+    return View(given.bands, given.scale, given.percentiles, given.gsd)
+
+
+def _numbers(kind: Callable[[str], float], counts: tuple[int, ...]) -> Callable[[str], tuple]:
+    def parse(text: str) -> tuple:
+        try:
+            found = tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            found = ()
+        if len(found) not in counts:
+            wanted = " or ".join(str(count) for count in counts)
+            raise argparse.ArgumentTypeError(f"{text!r} must be {wanted} numbers with commas")
+        return found
+
+    return parse
