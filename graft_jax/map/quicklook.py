@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import rasterio
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 
 from graft_jax.map import geotiff
@@ -36,8 +37,7 @@ def write(path: str, output: str, scene: Scene, settings: Settings) -> None:
     right = 1.5 if settings.kind == "class" else 0.0  # inches, for the names of the classes
     size = across * (width + 0.25) + right, down * (height + 0.75) + 0.35
     with matplotlib.rc_context({"font.size": 8}):
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr]
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.09))
         axes = figure.subplots(down, across, squeeze=False).ravel()
         _scene(axes[0], scene, settings)
         for ax, band, query in zip(axes[1:], values, settings.queries, strict=False):
@@ -132,7 +132,9 @@ def round_length(metres: float) -> float:
 def _caption(scene: Scene, settings: Settings, shown: int) -> str:
     code = scene.crs.to_epsg()
     crs = f"EPSG:{code}" if code else "its own CRS"
-    parts = [f"{scene.width:,} x {scene.height:,} pixels of {scene.ground[0]:.4g} m", crs]
+    side = scene.ground[0]
+    metres = f"{side:,.0f}" if side >= 1000 else f"{side:.4g}"
+    parts = [f"{scene.width:,} x {scene.height:,} pixels of {metres} m", crs]
     if shown < len(settings.queries) and settings.kind == "similarity":
         parts.append(f"first {shown} of {len(settings.queries)} queries")
     return " · ".join(parts)

@@ -9,35 +9,20 @@ on the blocks.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graft_jax.map.batches import Image, batches
 from graft_jax.map.windows import Layout, layout
 from graft_jax.towers import TextImageModel
 from rsvl_jax.errors import UserError
 
 BLOCK = 512  # pixels, the side of what is blended and written at once
 LEVELS = ("pixels", "image")
-_AHEAD = 2  # batches read while the model is at work
 _THIN = 1e-6  # least weight that counts as seen
-
-
-class Image(Protocol):
-    """Pixels by window."""
-
-    @property
-    def height(self) -> int: ...
-
-    @property
-    def width(self) -> int: ...
-
-    def read(self, row: int, column: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A square window: RGB uint8 [size, size, 3], 0 where not valid; valid bool likewise."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,8 @@ def _rows(
     sums: list[np.ndarray] = []
     valid: list[np.ndarray] = []
     number = 0
-    for pixels, seen, count in _batches(model, image, scan, places):
+    for windows, pixels, seen in batches(image, places, scan.batch_size):
+        count = len(windows)
         sums.extend(_sums(model, scan, pixels, seen)[:count])
         valid.extend(seen[:count])
         done(count)
@@ -155,35 +141,6 @@ def _rows(
             yield _Row(number, np.stack(sums[:across]), bits)
             del sums[:across], valid[:across]
             number += 1
-
-
-def _batches(
-    model: TextImageModel, image: Image, scan: Scan, places: Layout
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Pixels, valid and the number of true windows of each batch; the last is filled with black.
-
-    A thread reads ahead, one batch after the other, since a raster serves one reader at a time.
-    """
-    size, across = model.image_size, len(places.columns)
-
-    def read(windows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, int]:
-        pixels = np.zeros((scan.batch_size, size, size, 3), np.uint8)
-        valid = np.zeros((scan.batch_size, size, size), bool)
-        for slot, window in enumerate(windows):
-            row, column = divmod(window, across)
-            start = int(places.rows.starts[row]), int(places.columns.starts[column])
-            pixels[slot], valid[slot] = image.read(*start, size)
-        return pixels, valid, len(windows)
-
-    waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for first in range(0, len(places), scan.batch_size):
-            group = range(first, min(first + scan.batch_size, len(places)))
-            waiting.append(pool.submit(read, group))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _sums(model: TextImageModel, scan: Scan, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:

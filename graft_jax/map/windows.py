@@ -81,6 +81,11 @@ class Layout:
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def corner(self, window: int) -> tuple[int, int]:
+        """Row and column of the upper left pixel of a window, counted row by row."""
+        row, column = divmod(window, len(self.columns))
+        return int(self.rows.starts[row]), int(self.columns.starts[column])
+
 
 def layout(height: int, width: int, *, size: int, cells: int, overlap: float) -> Layout:
     """Square windows of `size` pixels that overlap by a share of their side, `cells` across each.

@@ -30,9 +30,7 @@ def products(jaxpr):
             depth = math.prod(shape[axis] for axis in contracted)
             total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
         times = equation.params.get("length", 1)
-        total += times * sum(
-            products(inner) for inner in core.jaxprs_in_params(equation.params)
-        )
+        total += times * sum(products(inner) for inner in core.jaxprs_in_params(equation.params))
     return total
 
 

@@ -3,16 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from command_runs import Command, comparable_lines, last_step
 
-from rsvl_jax.training.metrics import comparable
-
-ROOT = Path(__file__).parents[2]
 STEPS = 12
 # Tiny towers: what is tested is the run, not what it learns.
 TINY = {
@@ -36,65 +30,11 @@ TINY = {
 }
 
 
-class Command:
-    """`python -m flavars_jax.main` with the tiny config, sharing data and compiled programs."""
-
-    def __init__(self, data: str, cache: str):
-        self.settings = {**TINY, "data.dir": data}
-        self.environment = {
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-
-    def start(self, workdir: Path, preset: str = "", **changes: object) -> subprocess.Popen:
-        overrides = {**self.settings, **{k.replace("__", "."): v for k, v in changes.items()}}
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "flavars_jax.main",
-                f"--config=configs/flavars.py{preset}",
-                f"--workdir={workdir}",
-                *[f"--config.{key}={value}" for key, value in overrides.items()],
-            ],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def finish(self, workdir: Path, preset: str = "", **changes: object) -> tuple[int, str]:
-        process = self.start(workdir, preset, **changes)
-        output, _ = process.communicate()
-        return process.returncode, output
-
-    def stop_at(self, workdir: Path, step: int, number: int) -> int:
-        """Sends a signal once the metrics have come to `step`; returns the exit status."""
-        process = self.start(workdir)
-        while process.poll() is None and last_step(workdir) < step:
-            time.sleep(0.02)
-        process.send_signal(number)
-        process.communicate()
-        return process.returncode
-
-
-def last_step(workdir: Path) -> int:
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    complete = [line for line in lines if line.endswith("}")]
-    return json.loads(complete[-1])["step"] if complete else -1
-
-
-def comparable_lines(workdir: Path) -> list[str]:
-    return [comparable(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def command(mini_earth_tiles, tmp_path_factory):
-    return Command(mini_earth_tiles, str(tmp_path_factory.mktemp("compiled")))
+    settings = {**TINY, "data.dir": mini_earth_tiles}
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    return Command("flavars_jax.main", "configs/flavars.py", settings, cache)
 
 
 @pytest.fixture(scope="module")

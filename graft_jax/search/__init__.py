@@ -1,0 +1,1 @@
+"""Search by words: an index of tile embeddings, ranked galleries, and density maps."""
