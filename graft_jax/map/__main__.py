@@ -40,10 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(LEVELS)}: patches, or whole windows, for a model that was trained on "
         "images alone [pixels]",
     )
+    arguments.add_threshold(parser)
     arguments.add_view(parser)
-    parser.add_argument(
-        "--overlap", type=float, default=0.5, help="of windows, share of their side [0.5]"
-    )
+    arguments.add_overlap(parser)
     return parser
 
 
@@ -57,6 +56,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         level=given.level,
         view=arguments.view(given),
         overlap=given.overlap,
+        threshold=given.threshold,
         batch_size=given.batch_size,
     )
 

@@ -41,6 +41,22 @@ def templates(given: argparse.Namespace) -> tuple[str, ...]:
     return tuple(given.template or queries.BARE)
 
 
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """--threshold."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="cosine below which a pixel is none of the queries [each is the most similar one]",
+    )
+
+
+def add_overlap(parser: argparse.ArgumentParser) -> None:
+    """--overlap."""
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="of windows, share of their side [0.5]"
+    )
+
+
 def add_view(parser: argparse.ArgumentParser) -> None:
     """--bands, --scale, --percentiles and --gsd."""
     parser.add_argument(

@@ -1,6 +1,7 @@
 """A picture of a map for people: the scene and what was found, with legend and scale."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -10,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 
-from graft_jax.map import geotiff
-from graft_jax.map.colours import class_colours
+from graft_jax.map import classes
+from graft_jax.map.geotiff import NO_CLASS
 from graft_jax.map.scene import Scene, shrunk
 from graft_jax.map.settings import Settings
 from rsvl_jax.report.files import replace_file
@@ -79,20 +80,26 @@ def _similarity(ax: Any, band: np.ndarray, query: str) -> None:
 
 
 def _classes(ax: Any, band: np.ndarray, settings: Settings) -> None:
-    table = class_colours(len(settings.queries))
+    asked = settings.queries, settings.threshold
     rgb = np.full((256, 3), 184, np.uint8)
+    table = classes.colours(*asked)
     for number, colour in table.items():
-        if number != geotiff.NO_CLASS:
+        if number != NO_CLASS:
             rgb[number] = colour[:3]
     ax.imshow(rgb[band])
     ax.set_title("most similar", loc="left")
     _bare(ax)
-    seen = max(int((band != geotiff.NO_CLASS).sum()), 1)
+    legend(ax, band, classes.names(*asked), table)
+
+
+def legend(ax: Any, band: np.ndarray, names: Sequence[str], table: classes.Colours) -> None:
+    """Names of classes uint8 [H, W] with their shares of what is seen, right of the axes."""
+    seen = max(int((band != NO_CLASS).sum()), 1)
     entries = [
-        Patch(color=_hex(table[n]), label=f"{query}  {(band == n).sum() / seen:.0%}")
-        for n, query in enumerate(settings.queries)
+        Patch(color=_hex(table[n]), label=f"{name}  {(band == n).sum() / seen:.0%}")
+        for n, name in enumerate(names)
     ]
-    if (band == geotiff.NO_CLASS).any():
+    if (band == NO_CLASS).any():
         entries.append(Patch(color=_GREY, label="no data"))
     ax.legend(
         handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, borderaxespad=0

@@ -3,18 +3,17 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from rasterio.windows import Window
 from tqdm import tqdm
 
 import rsvl_jax
-from graft_jax.map import geotiff, queries, quicklook
-from graft_jax.map.colours import class_colours
+from graft_jax.map import classes, geotiff, queries, quicklook
 from graft_jax.map.scene import Scene, open_scene
 from graft_jax.map.settings import Settings
-from graft_jax.map.similarity import Block, Scan, blocks
+from graft_jax.map.similarity import Scan, Scanner, blocks
 from graft_jax.towers import TextImageModel
 
 
@@ -35,24 +34,32 @@ class Made:
         )
 
 
-def make_map(settings: Settings, model: TextImageModel) -> Made:
+def make_map(
+    settings: Settings,
+    model: TextImageModel,
+    scanner: Scanner = blocks,
+    tags: Mapping[str, str] | None = None,
+) -> Made:
     """Writes the map, then its quicklook beside it under the same name with .png.
 
     Similarity: a float32 band a query, NaN where the scene has no data. Class: uint8, the number
-    of the most similar query from 0, 255 where the scene has no data.
+    of the most similar query from 0, 255 where the scene has no data. `tags` are added to those
+    that the file carries anyway.
     """
     start = time.perf_counter()
     with open_scene(settings.input, settings.view) as scene:
         vectors = queries.vectors(model, settings.queries, settings.templates)
         scan = Scan(vectors, settings.level, settings.overlap, settings.batch_size)
         windows = len(scan.layout(model, scene))
-        raster = _raster(settings, model, scene)
+        raster = _raster(settings, scene, _tags(settings, model, scene) | dict(tags or {}))
         with (
             geotiff.create(settings.output, raster) as file,
             tqdm(total=windows, unit="image", disable=None, file=sys.stderr) as bar,
         ):
-            for block in blocks(model, scene, scan, done=bar.update):
-                values = _classes(block) if settings.kind == "class" else block.scores
+            for block in scanner(model, scene, scan, done=bar.update):
+                values = block.scores
+                if settings.kind == "class":
+                    values = classes.most_similar(values, settings.threshold)[None]
                 height, width = values.shape[1:]
                 file.write(values, window=Window(block.column, block.row, width, height))
         picture = os.path.splitext(settings.output)[0] + ".png"
@@ -60,23 +67,17 @@ def make_map(settings: Settings, model: TextImageModel) -> Made:
     return Made(settings.output, picture, windows, time.perf_counter() - start)
 
 
-def _classes(block: Block) -> np.ndarray:
-    """The query with the highest cosine, uint8 [1, h, w]; the first of equal ones."""
-    unseen = np.isnan(block.scores[0])
-    best = np.where(unseen, 0, block.scores).argmax(axis=0)
-    return np.where(unseen, geotiff.NO_CLASS, best).astype(np.uint8)[None]
-
-
-def _raster(settings: Settings, model: TextImageModel, scene: Scene) -> geotiff.Raster:
-    classes = settings.kind == "class"
+def _raster(settings: Settings, scene: Scene, tags: Mapping[str, str]) -> geotiff.Raster:
+    asked = settings.queries, settings.threshold
+    by_class = settings.kind == "class"
     return geotiff.Raster(
         crs=scene.crs,
         transform=scene.transform,
         width=scene.width,
         height=scene.height,
-        names=[" | ".join(settings.queries)] if classes else settings.queries,
-        tags=_tags(settings, model, scene),
-        colours=class_colours(len(settings.queries)) if classes else None,
+        names=[" | ".join(classes.names(*asked))] if by_class else settings.queries,
+        tags=tags,
+        colours=classes.colours(*asked) if by_class else None,
     )
 
 
@@ -94,5 +95,8 @@ def _tags(settings: Settings, model: TextImageModel, scene: Scene) -> dict[str, 
         "bands": ",".join(str(band) for band in scene.bands),
         "scale": "none" if scene.scale is None else "{:.9g},{:.9g}".format(*scene.scale),
     }
-    what = "class" if settings.kind == "class" else "query"
-    return found | {f"{what}_{n}": query for n, query in enumerate(settings.queries)}
+    if settings.kind == "similarity":
+        return found | {f"query_{n}": query for n, query in enumerate(settings.queries)}
+    found["threshold"] = "none" if settings.threshold is None else f"{settings.threshold:g}"
+    named = classes.names(settings.queries, settings.threshold)
+    return found | {f"class_{n}": name for n, name in enumerate(named)}

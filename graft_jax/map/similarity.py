@@ -10,6 +10,7 @@ on the blocks.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,19 @@ class Scan:
         return layout(
             image.height, image.width, size=model.image_size, cells=cells, overlap=self.overlap
         )
+
+
+class Scanner(Protocol):
+    """From an image to the blocks of its map, such as `blocks`."""
+
+    def __call__(
+        self,
+        model: TextImageModel,
+        image: Image,
+        scan: Scan,
+        *,
+        done: Callable[[int], object],
+    ) -> Iterator[Block]: ...
 
 
 def blocks(

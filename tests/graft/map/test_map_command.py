@@ -79,6 +79,20 @@ def test_class_map(tmp_path, output):
     )
 
 
+def test_pixels_below_a_threshold_are_none_of_the_classes(tmp_path, output):
+    pixels = made.plain((255, 0, 0), 64, 128)
+    pixels[:, 64:] = (0, 0, 255)
+    pixels[48:] = 7  # nodata
+    source = made.write(tmp_path / "s.tif", pixels, nodata=7)
+    between = (cosine((255, 0, 0), "red") + cosine((0, 0, 255), "red")) / 2
+    command(source, output, "--kind=class", f"--threshold={between}", words=("red",))
+    with rasterio.open(output) as file:
+        found, tags = file.read(1), file.tags()
+    assert (found[:48, :48] == 0).all() and (found[:48, 80:] == 1).all()
+    assert (found[48:] == 255).all()
+    assert tags["class_1"] == "none of these" and float(tags["threshold"]) == pytest.approx(between)
+
+
 def test_gsd_resamples_to_what_the_model_was_trained_at(tmp_path, output):
     """Squares of 40 m: at 40 m a pixel sees one colour, at the scene's 10 m four by four."""
     cells = np.random.default_rng(1).integers(0, 256, (50, 60, 3), dtype=np.uint8)
@@ -172,6 +186,8 @@ def test_a_broken_off_map_leaves_nothing(scene, output):
         ((), ("",), "query '' is empty"),
         ((), ("red", "red"), "twice"),
         (("--kind=class",), ("red",), "2 to 254"),
+        (("--kind=class", "--threshold=2"), ("red",), "--threshold=2 is no cosine"),
+        (("--threshold=0.2",), ("red",), "is for --kind=class"),
         (("--kind=classes",), ("red",), "'classes'"),
         (("--template=a photo",), ("red",), "{c}"),
         (("--bands=1,2",), ("red",), "'1,2'"),
