@@ -97,8 +97,8 @@ def build(entry: Entry, staging: str) -> str:
     train_tokenizer(captions, os.path.join(directory, TOKENIZER_FILE), VOCABULARY)
     if recipe.codebook:
         _write_codebook(images, os.path.join(directory, CODEBOOK_FILE))
-    _write_json(directory, PROVENANCE, _provenance(directory))
-    _write_json(directory, MANIFEST, _manifest(recipe, entry, directory))
+    write_json(directory, PROVENANCE, _provenance(directory))
+    write_json(directory, MANIFEST, _manifest(recipe, entry, directory))
     return directory
 
 
@@ -170,7 +170,8 @@ def _provenance(directory: str) -> dict[str, Any]:
     return {"files": files, "packages": {p: importlib.metadata.version(p) for p in _PACKAGES}}
 
 
-def _write_json(directory: str, filename: str, content: dict[str, Any]) -> None:
+def write_json(directory: str, filename: str, content: dict[str, Any]) -> None:
+    """Writes a file into a directory that is not published yet."""
     with open(os.path.join(directory, filename), "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2)
         file.write("\n")

@@ -1,7 +1,7 @@
 """Random access to the records of one split."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -16,50 +16,6 @@ _BYTES = ("image", "mask")
 _INTEGERS = ("label", "dominant", "block", "row", "col")
 _FLOATS = ("lon", "lat")
 _ARRAYS = ("bbox", "landcover")
-
-
-class Source(Sequence):
-    """The records of one split: `len(source)`, `source[i]`.
-
-    Files are opened at the first access in each process, so it can be sent to worker processes.
-    A record that cannot be read raises UserError.
-    """
-
-    def __init__(self, paths: Sequence[str], count: int):
-        """paths: the shards in order · count: records in all of them."""
-        self._paths = list(paths)
-        self._count = count
-        self._lock = threading.Lock()
-        self._reader: ArrayRecordDataSource | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
-        index = key.__index__()
-        index += self._count if index < 0 else 0
-        if not 0 <= index < self._count:
-            raise IndexError(f"record {key} of {self._count}")
-        try:
-            return parse(self._open()[index])
-        except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
-            raise UserError(
-                f"record {index} of {self._paths[0]!r} cannot be read ({_line(error)}): "
-                "delete the data set's directory and build it again"
-            ) from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"paths": self._paths, "count": self._count}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def _open(self) -> ArrayRecordDataSource:
-        if self._reader is None:
-            with self._lock:
-                if self._reader is None:
-                    self._reader = ArrayRecordDataSource(self._paths)
-        return self._reader
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -79,6 +35,52 @@ def parse(data: bytes) -> dict[str, Any]:
     record |= {k: np.array(feature[k].float_list.value, np.float32) for k in _ARRAYS}
     boxes = np.array(feature["boxes"].float_list.value, np.float32)
     return record | {"boxes": boxes.reshape(-1, 4)}
+
+
+class Source(Sequence):
+    """The records of one split: `len(source)`, `source[i]`.
+
+    Files are opened at the first access in each process, so it can be sent to worker processes.
+    A record that cannot be read raises UserError, with `mend`. Other layouts override `parse`.
+    """
+
+    parse: Callable[[bytes], dict[str, Any]] = staticmethod(parse)
+    mend = "delete the data set's directory and build it again"
+
+    def __init__(self, paths: Sequence[str], count: int):
+        """paths: the shards in order · count: records in all of them."""
+        self._paths = list(paths)
+        self._count = count
+        self._lock = threading.Lock()
+        self._reader: ArrayRecordDataSource | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
+        index = key.__index__()
+        index += self._count if index < 0 else 0
+        if not 0 <= index < self._count:
+            raise IndexError(f"record {key} of {self._count}")
+        try:
+            return type(self).parse(self._open()[index])
+        except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
+            raise UserError(
+                f"record {index} of {self._paths[0]!r} cannot be read ({_line(error)}): {self.mend}"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self._paths, "count": self._count}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _open(self) -> ArrayRecordDataSource:
+        if self._reader is None:
+            with self._lock:
+                if self._reader is None:
+                    self._reader = ArrayRecordDataSource(self._paths)
+        return self._reader
 
 
 def _line(error: Exception) -> str:

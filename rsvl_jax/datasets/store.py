@@ -27,15 +27,15 @@ def ensure(name: str, data_dir: str) -> None:
     """
     entry = registry.find(name)
     directory = entry.directory(data_dir)
-    if _is_whole(directory):
+    if is_whole(directory):
         return
     if entry.builder == registry.PAIRS:
         raise UserError(
             f"no collection {entry.config!r} in {data_dir!r}: collect it with "
             f"'python -m graft_jax.pairs --name={entry.config} --data_dir={data_dir} ...'"
         )
-    with _disk_errors(directory), _lock(_hidden(entry, data_dir, "lock")):
-        if not _is_whole(directory):
+    with disk_errors(directory), lock(hidden(entry, data_dir, "lock")):
+        if not is_whole(directory):
             _build(entry, data_dir)
 
 
@@ -108,7 +108,8 @@ def _source(entry: Entry) -> type[Source]:
     return ZoomPairs
 
 
-def _is_whole(directory: str) -> bool:
+def is_whole(directory: str) -> bool:
+    """Whether a data set is there; UserError where only a part of one is."""
     if os.path.isfile(os.path.join(directory, MANIFEST)):
         return True
     if os.path.isdir(directory) and os.listdir(directory):
@@ -121,7 +122,7 @@ def _is_whole(directory: str) -> bool:
 def _build(entry: Entry, data_dir: str) -> None:
     from rsvl_jax.datasets import building  # TFDS and the rasters load only where they are needed
 
-    staging = _hidden(entry, data_dir, "building")
+    staging = hidden(entry, data_dir, "building")
     if os.path.isdir(staging):
         print(f"clearing {staging}, left by a build that was stopped", file=sys.stderr)
         shutil.rmtree(staging)
@@ -135,14 +136,16 @@ def _build(entry: Entry, data_dir: str) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _hidden(entry: Entry, data_dir: str, purpose: str) -> str:
+def hidden(entry: Entry, data_dir: str, purpose: str) -> str:
+    """Path beside the data sets for what is no data set yet: "lock", "building"."""
     return os.path.join(
         registry.local(data_dir), f".{entry.builder}-{entry.config}-{entry.version}.{purpose}"
     )
 
 
 @contextlib.contextmanager
-def _lock(path: str) -> Iterator[None]:
+def lock(path: str) -> Iterator[None]:
+    """Holds a lock file; waits, and says so, while another process has it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         try:
@@ -154,7 +157,7 @@ def _lock(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_errors(directory: str) -> Iterator[None]:
+def disk_errors(directory: str) -> Iterator[None]:
     """Full and read-only disks as one line; ArrayRecord reports them as a RuntimeError."""
     try:
         yield
@@ -181,7 +184,7 @@ def _read_json(name: str, data_dir: str, filename: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError as error:
-        _is_whole(os.path.dirname(path))
+        is_whole(os.path.dirname(path))
         raise UserError(
             f"no data set {name!r} in {data_dir!r}: build it with '{command}'"
         ) from error

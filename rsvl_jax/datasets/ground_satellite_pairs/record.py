@@ -1,30 +1,15 @@
 """What a record of `ground_satellite_pairs` holds, and how it is read back."""
 
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsvl_jax.datasets.source import Source
-from rsvl_jax.errors import UserError
 
 _TEXT = ("id", "date", "sensor", "tower")
 _TEXTS = ("photo_ids", "photo_dates")
 _DOUBLES = ("photo_lon", "photo_lat")
-
-
-class Pairs(Source):
-    """The tiles of one split: `len(source)`, `source[i]`, see `parse`."""
-
-    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
-        index = range(len(self))[key.__index__()]
-        try:
-            return parse(self._open()[index])
-        except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
-            raise UserError(
-                f"tile {index} of {self._paths[0]!r} cannot be read "
-                f"({' '.join(str(error).split())[:200]}): collect the pairs again"
-            ) from error
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -56,6 +41,13 @@ def parse(data: bytes) -> dict[str, Any]:
         "photos": list(feature["photos"].bytes_list.value),
         "embeddings": _array(feature["embeddings/value"], np.float16).reshape(shape),
     }
+
+
+class Pairs(Source):
+    """The tiles of one split: `len(source)`, `source[i]`, see `parse`."""
+
+    parse = staticmethod(parse)
+    mend = "collect the pairs again"
 
 
 def _array(feature, kind: type) -> np.ndarray:

@@ -29,10 +29,10 @@ def publish(name: str, data_dir: str, fill: Callable[[str], str]) -> str:
     """
     entry = registry.pairs(name)
     final = entry.directory(data_dir)
-    with store._disk_errors(final), store._lock(store._hidden(entry, data_dir, "lock")):
-        if store._is_whole(final):
+    with store.disk_errors(final), store.lock(store.hidden(entry, data_dir, "lock")):
+        if store.is_whole(final):
             raise UserError(f"{final!r} is there already: delete it or choose another --name")
-        staging = store._hidden(entry, data_dir, "building")
+        staging = store.hidden(entry, data_dir, "building")
         shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
         try:
             whole = fill(staging)
@@ -68,12 +68,12 @@ def write(
     if finish is not None:
         finish(directory, counts)
     versions = {p: importlib.metadata.version(p) for p in (*_PACKAGES, *packages)}
-    building._write_json(
+    building.write_json(
         directory, store.PROVENANCE, {"files": _files(directory), "packages": versions}
     )
     entry = registry.pairs(name)
     head = {"name": entry.name, "version": entry.version, "splits": counts}
-    building._write_json(directory, store.MANIFEST, {**head, "fingerprint": fingerprint, **content})
+    building.write_json(directory, store.MANIFEST, {**head, "fingerprint": fingerprint, **content})
     return directory
 
 

@@ -1,32 +1,16 @@
 """What a record of `zoom_pairs` holds: a record of `ground_satellite_pairs`, and some truth."""
 
 from collections.abc import Mapping
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsvl_jax.data.transforms import decode
 from rsvl_jax.datasets.ground_satellite_pairs import record as pairs
-from rsvl_jax.datasets.ground_satellite_pairs.record import Pairs
-from rsvl_jax.errors import UserError
+from rsvl_jax.datasets.source import Source
 
 _INTEGERS = ("label", "block", "row", "col")
-
-
-class ZoomPairs(Pairs):
-    """The tiles of one split: `len(source)`, `source[i]`, see `parse`."""
-
-    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]:  # type: ignore[override]
-        index = range(len(self))[key.__index__()]
-        try:
-            return parse(self._open()[index])
-        except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
-            raise UserError(
-                f"tile {index} of {self._paths[0]!r} cannot be read "
-                f"({' '.join(str(error).split())[:200]}): "
-                "delete the data set's directory and build it again"
-            ) from error
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -51,6 +35,12 @@ def parse(data: bytes) -> dict[str, Any]:
             captions[start:end] for start, end in zip([0, *ends], ends, strict=False)
         ],
     }
+
+
+class ZoomPairs(Source):
+    """The tiles of one split: `len(source)`, `source[i]`, see `parse`."""
+
+    parse = staticmethod(parse)
 
 
 def content(record: Mapping[str, Any]) -> dict[str, Any]:
