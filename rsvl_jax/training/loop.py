@@ -217,11 +217,8 @@ class _Loop:
             if hasattr(batches, "close"):
                 batches.close()
             if skipped := getattr(batches, "skipped", []):
-                say(f"skipped {len(skipped)} records that cannot be decoded: {_few(skipped)}")
+                say(f"replaced {len(skipped)} records that cannot be decoded: {_few(skipped)}")
         self.checkpoints.wait()
-        if self._skipped:
-            shown = ", ".join(self._skipped[:10]) + (", ..." if len(self._skipped) > 10 else "")
-            say(f"{len(self._skipped)} unreadable records were replaced by others: {shown}")
         say(f"finished: step {self.step} of {self.plan.total}")
         return self.state
 

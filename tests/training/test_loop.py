@@ -362,7 +362,7 @@ def test_replaced_records_are_counted_and_named(mesh, tmp_path, capsys):
     make = batches(mesh)
     start(tmp_path, mesh, config(steps=3), make_batches=lambda step: Replacing(make(step)))
     assert values(tmp_path)[-1]["perf/records_skipped"] == 3
-    assert "3 unreadable records were replaced by others: tile-0, tile-1" in capsys.readouterr().err
+    assert "replaced 3 records that cannot be decoded: tile-0, tile-1" in capsys.readouterr().err
 
 
 def test_assets_travel_with_the_checkpoint(mesh, tmp_path):
