@@ -21,8 +21,10 @@ class Image(Protocol):
     @property
     def width(self) -> int: ...
 
-    def read(self, row: int, column: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A square window: RGB uint8 [size, size, 3], 0 where not valid; valid bool likewise."""
+    def read(
+        self, row: int, column: int, height: int, width: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A window, square without a width: RGB uint8 [h, w, 3], 0 where not valid; valid bool."""
 
 
 class Batch(NamedTuple):

@@ -75,13 +75,16 @@ class Scene:
     scale: tuple[float, float] | None
     files: tuple[tuple[Any, tuple[int, ...]], ...]
 
-    def read(self, row: int, column: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A square window inside the scene: RGB uint8 [size, size, 3], valid bool [size, size].
+    def read(
+        self, row: int, column: int, height: int, width: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A window inside the scene, square without a width: RGB uint8 [h, w, 3], valid [h, w].
 
         Raises UserError where the file cannot be read.
         """
-        window = Window(column, row, size, size)
-        return self._shown(*self._values((size, size), window))
+        width = height if width is None else width
+        window = Window(column, row, width, height)
+        return self._shown(*self._values((height, width), window))
 
     def preview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """The whole scene, the longer side at most `side` pixels."""

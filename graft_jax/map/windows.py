@@ -97,7 +97,7 @@ def layout(height: int, width: int, *, size: int, cells: int, overlap: float) ->
     if min(height, width) < size:
         raise UserError(
             f"the image has {width} x {height} pixels, the model sees {size} x {size} at once: "
-            "give a larger scene, or a finer --gsd"
+            "give a larger one, or a finer --gsd if it is georeferenced"
         )
     stride = max(1, round(size * (1 - overlap)))
     return Layout(axis(height, size, stride, cells), axis(width, size, stride, cells))

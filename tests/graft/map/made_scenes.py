@@ -39,7 +39,6 @@ class Array:
         self.valid = np.ones(pixels.shape[:2], bool) if valid is None else valid
         self.height, self.width = pixels.shape[:2]
 
-    def read(self, row, column, size):
-        valid = self.valid[row : row + size, column : column + size]
-        pixels = self.pixels[row : row + size, column : column + size]
-        return np.where(valid[..., None], pixels, 0).astype(np.uint8), valid
+    def read(self, row, column, height, width=None):
+        here = slice(row, row + height), slice(column, column + (width or height))
+        return np.where(self.valid[here][..., None], self.pixels[here], 0), self.valid[here]
