@@ -1,11 +1,13 @@
 """The index: GeoParquet of tiles with footprint, source, date, embedding and a small picture.
 
 One row a tile: id · geometry (WKB, longitude and latitude) · bbox (W, S, E, N) · lon, lat of the
-centre · source, source_crs, row, column (its upper left pixel at the index's resolution) · gsd (m)
-· date (null where unknown) · valid (share) · embedding float16 [E], unit · thumbnail (JPEG).
+centre · source (scene or data set), source_crs, row, column (its upper left pixel at the resolution
+of the index; null where unknown) · gsd (m) · date (null where unknown) · valid (share of its
+pixels) · embedding float16 [E], unit · thumbnail (JPEG).
 """
 
 import contextlib
+import datetime
 import json
 import os
 import tempfile
@@ -18,12 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
+from graft_jax.search.footprints import Box
 from graft_jax.towers import TextImageModel
 from rsvl_jax.errors import UserError
 
 _KEY = b"graft_jax.search"
 _ROWS = 4096  # of a row group
-_CHUNK = 65_536  # rows scored at a time
+_CHUNK = 16_384  # rows scored at a time
+_HEAVY = ("embedding", "bbox")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -34,30 +38,54 @@ class About:
     Attributes:
       model: fingerprint of the model that made it · image_size: pixels of a tile's side.
       embed_dim: of the embeddings · gsd: metres a pixel that was asked for, None the scenes' own.
-      tiles, scenes: how many.
+      made_of: the data set, or how many scenes · tiles: how many.
     """
 
     model: str
     image_size: int
     embed_dim: int
     gsd: float | None
+    made_of: str
     tiles: int = 0
-    scenes: int = 0
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the tiles of an index lie: degrees, float64 [n] each; bbox [n, 4] is W, S, E, N."""
+    """Where and when the tiles of an index are.
+
+    Attributes:
+      lon, lat: of the centre, degrees, float64 [n] · bbox: W, S, E, N, float64 [n, 4], E < W across
+        the antimeridian · date: datetime64[D] [n], NaT where unknown.
+    """
 
     lon: np.ndarray
     lat: np.ndarray
     bbox: np.ndarray
+    date: np.ndarray
 
-    def inside(self, box: tuple[float, float, float, float]) -> np.ndarray:
+    def __len__(self) -> int:
+        return len(self.lon)
+
+    def take(self, rows: np.ndarray) -> "Places":
+        """The tiles at `rows`, indices or a mask."""
+        return Places(self.lon[rows], self.lat[rows], self.bbox[rows], self.date[rows])
+
+    def inside(self, box: Box) -> np.ndarray:
         """Whether a centre is in W, S, E, N (E < W: across the antimeridian), bool [n]."""
         west, south, east, north = box
-        along = (self.lon - west) % 360 <= (east - west) % 360 if east - west < 360 else True
-        return along & (self.lat >= south) & (self.lat <= north)
+        found = (self.lat >= south) & (self.lat <= north)
+        if east - west < 360:
+            found &= (self.lon - west) % 360 <= (east - west) % 360
+        return found
+
+    def between(self, after: datetime.date | None, before: datetime.date | None) -> np.ndarray:
+        """Whether a date is known and neither before `after` nor after `before`, bool [n]."""
+        found = ~np.isnat(self.date)
+        if after is not None:
+            found &= self.date >= np.datetime64(after)
+        if before is not None:
+            found &= self.date <= np.datetime64(before)
+        return found
 
 
 def schema(embed_dim: int) -> pa.Schema:
@@ -85,40 +113,53 @@ def schema(embed_dim: int) -> pa.Schema:
 class Writer:
     """Takes tiles one by one and writes them in row groups."""
 
-    def __init__(self, path: str, embed_dim: int):
-        self._columns = schema(embed_dim)
-        self._file = pq.ParquetWriter(path, self._columns, compression="zstd")
+    def __init__(self, path: str):
+        self._path = path
+        self._file: pq.ParquetWriter | None = None  # opened when the embeddings' length is known
         self._rows: list[Mapping[str, Any]] = []
-        self.tiles = 0
+        self.tiles = self.embed_dim = 0
         self._edges = np.array([np.inf, np.inf, -np.inf, -np.inf])
 
     def add(self, tile: Mapping[str, Any]) -> None:
-        """One tile, see `schema`; its bbox as four numbers."""
+        """One tile, by the names of `schema`; its bbox as four numbers."""
         box = tile["bbox"]
         across = box[2] < box[0]  # the antimeridian: then the whole circle bounds it
         west, east = (-180.0, 180.0) if across else (box[0], box[2])
         self._edges[:2] = np.minimum(self._edges[:2], (west, box[1]))
         self._edges[2:] = np.maximum(self._edges[2:], (east, box[3]))
         self._rows.append(dict(tile) | {"bbox": dict(zip(_EDGES, box, strict=True))})
-        self.tiles += 1
+        self.tiles, self.embed_dim = self.tiles + 1, len(tile["embedding"])
         if len(self._rows) == _ROWS:
             self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self) -> pq.ParquetWriter:
+        fields = schema(self.embed_dim)
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, fields, compression="zstd")
         if self._rows:
-            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._columns))
+            columns = [self._column(field) for field in fields]
+            self._file.write_table(pa.Table.from_arrays(columns, schema=fields))
             self._rows = []
+        return self._file
+
+    def _column(self, field: pa.Field) -> pa.Array:
+        values = [row[field.name] for row in self._rows]
+        if field.name != "embedding":
+            return pa.array(values, field.type)
+        flat = pa.array(np.concatenate(values).astype(np.float16))
+        return pa.FixedSizeListArray.from_arrays(flat, field.type.list_size)
 
     def finish(self, about: About) -> None:
         """Writes what is left, and what the index says of itself."""
-        self._flush()
+        file = self._flush()
         geo = json.dumps(_geo(self._edges.tolist()))
-        self._file.add_key_value_metadata({_KEY: json.dumps(asdict(about)), "geo": geo})
+        file.add_key_value_metadata({_KEY: json.dumps(asdict(about)), "geo": geo})
         self.close()
 
     def close(self) -> None:
         """Closes the file, whole or not."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _geo(edges: Sequence[float]) -> dict[str, Any]:
@@ -136,13 +177,13 @@ def _geo(edges: Sequence[float]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def create(path: str, embed_dim: int) -> Iterator[Writer]:
+def create(path: str) -> Iterator[Writer]:
     """A writer whose file takes the place of `path` when all went well."""
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".index-", suffix=".parquet")
     os.close(descriptor)
     try:
-        writer = Writer(temporary, embed_dim)
+        writer = Writer(temporary)
         try:
             yield writer
         finally:
@@ -165,9 +206,12 @@ class Index:
         except (OSError, pa.ArrowException) as error:
             words = " ".join(str(error).split())[:200]
             raise UserError(f"cannot open --index={path!r}: {words}") from error
-        own = (self._file.schema_arrow.metadata or {}).get(_KEY)
+        own = (self._file.metadata.metadata or {}).get(_KEY)
         if own is None:
-            raise UserError(f"{path!r} is no index: make one with python -m graft_jax.search build")
+            raise UserError(
+                f"--index={path!r} is no index of tiles: make one with "
+                "'python -m graft_jax.search build'"
+            )
         self.about = About(**json.loads(own))
 
     def check_model(self, model: TextImageModel) -> None:
@@ -179,25 +223,28 @@ class Index:
             )
 
     def places(self) -> Places:
-        """Where the tiles lie."""
-        table = self._file.read(columns=["lon", "lat", "bbox"])
-        lon, lat = (table[name].to_numpy() for name in ("lon", "lat"))
+        """Where and when the tiles are."""
+        table = self._file.read(columns=["lon", "lat", "date", "bbox"])
+        lon, lat, date = (table[name].to_numpy() for name in ("lon", "lat", "date"))
         box = table["bbox"].combine_chunks()
-        return Places(lon, lat, np.stack([box.field(e).to_numpy() for e in _EDGES], axis=1))
+        edges = np.stack([box.field(edge).to_numpy() for edge in _EDGES], axis=1)
+        return Places(lon, lat, edges, date.astype("datetime64[D]"))
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Cosines of all tiles with unit vectors [Q, E], float32 [n, Q]."""
-        found = np.empty((self.about.tiles, len(vectors)), np.float32)
+        """Cosines of all tiles with unit vectors [Q, E], float64 [n, Q]."""
+        found = np.empty((self.about.tiles, len(vectors)))
         start = 0
         for batch in self._file.iter_batches(_CHUNK, columns=["embedding"]):
-            values = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-            rows = values.reshape(len(batch), -1).astype(np.float32)
-            found[start : start + len(rows)] = rows @ vectors.T
+            flat = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
+            rows = flat.reshape(len(batch), -1).astype(np.float64)
+            # Rounding to float16 has left lengths of 1 +- 0.0003, which cosines must not tell of.
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            found[start : start + len(rows)] = rows @ vectors.astype(np.float64).T
             start += len(rows)
         return found
 
     def tiles(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """These tiles without their embeddings, in the order asked for."""
+        """These tiles without embedding and bbox, in the order asked for."""
         wanted = [name for name in self._file.schema_arrow.names if name not in _HEAVY]
         found: dict[int, dict[str, Any]] = {}
         start = 0
@@ -209,6 +256,3 @@ class Index:
                 found |= dict(zip(here.tolist(), part.to_pylist(), strict=True))
             start += size
         return [found[row] for row in rows.tolist()]
-
-
-_HEAVY = ("embedding", "geometry", "bbox")
