@@ -12,16 +12,20 @@ patch that it was taken in. Photos that are compared with an anchor:
 A tile without a valid photo takes no part, neither as anchor nor as candidate.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rsvl_jax.losses import pair_blocks
-from rsvl_jax.losses.contrastive import unit
-from rsvl_jax.losses.pair_blocks import LOWEST, Columns, Pairs, Rows
+from rsvl_jax.losses import pair_blocks, relation
+from rsvl_jax.losses.contrastive import inverse_length
+from rsvl_jax.losses.distributed import DENSE, Plan, Spread
+from rsvl_jax.losses.relation import Relation, Test
+from rsvl_jax.losses.sweep import LOWEST, Compare, Found, Side
 
 Sum = tuple[jax.Array, jax.Array]
+Tree = Any
 
 
 def info_nce(
@@ -31,9 +35,10 @@ def info_nce(
     mask: jax.Array,
     logit_scale: jax.Array,
     photo_ids: jax.Array | None = None,
-    ignore: jax.Array | None = None,
+    ignore: jax.Array | Relation | None = None,
     symmetric: bool = False,
     block_rows: int | None = None,
+    spread: Spread = DENSE,
 ) -> Sum:
     """InfoNCE of each photo against the photos of the whole batch (GRAFT, arXiv:2312.06960).
 
@@ -48,29 +53,29 @@ def info_nce(
       mask: bool [B, P], False where there is no photo; what stands there is never read.
       logit_scale: logarithm of the scale, [].
       photo_ids: int [B, P], equal for copies of one photo. None: all photos differ.
-      ignore: bool [B, B]; where [i, j], photos of tile j are not compared with tile i. Its diagonal
-        has no effect.
+      ignore: bool [B, B], or a `Relation` that computes it; where [i, j], photos of tile j are not
+        compared with tile i. Its diagonal has no effect.
       symmetric: adds the other direction, each photo against the anchors of the batch by the same
         rules, and halves the sum; not in the paper.
-      block_rows: tiles in a block of the matrix, over all devices; memory is then that of a block,
-        and a multiple of the number of devices keeps them all busy. None: the whole matrix.
+      block_rows: tiles in a block of the matrix, of one device where it is spread, else over all
+        devices: a multiple of their number then keeps them all busy. Memory is that of a block.
+        None: the whole matrix, but for "ring".
+      spread: how devices divide the work; the values are the same.
 
     Returns:
       (sum over tiles, number of tiles that have a photo), float32 [].
     """
-    x, y = _embeddings(anchors, photos, mask)
-    x *= jnp.exp(jnp.asarray(logit_scale, jnp.float32))
-    above, below = pair_blocks.logsumexp(
-        x, y, _pairs(x, mask, photo_ids, ignore), both=symmetric, size=block_rows
-    )
-    own, candidates = _own(x, y), _candidates(mask, photo_ids)
-    costs = jnp.logaddexp(_tile_sum(own.logits, candidates), above) - own.positives
-    if below is not None:
+    batch = _Batch(anchors, photos, mask, logit_scale, photo_ids, ignore)
+    sides, compare, plan = _prepare(batch, spread, block_rows)
+    found = pair_blocks.logsumexp(*sides, compare, both=symmetric, plan=plan)
+    own, candidates = _own(found.own), _candidates(mask, photo_ids)
+    costs = jnp.logaddexp(_tile_sum(own.logits, candidates), found.above) - own.positives
+    if found.below is not None:
         # What a photo finds in its own tile: the one anchor, or those of the tile's photos.
-        found = own.positives
+        mine = own.positives
         if anchors.ndim == 3:
-            found = _tile_sum(own.logits.swapaxes(1, 2), candidates)
-        costs = (costs + jnp.logaddexp(found, below) - own.positives) / 2
+            mine = _tile_sum(own.logits.swapaxes(1, 2), candidates)
+        costs = (costs + jnp.logaddexp(mine, found.below) - own.positives) / 2
     return _mean_over_photos(costs, mask)
 
 
@@ -82,8 +87,9 @@ def sigmoid(
     logit_scale: jax.Array,
     logit_bias: jax.Array,
     photo_ids: jax.Array | None = None,
-    ignore: jax.Array | None = None,
+    ignore: jax.Array | Relation | None = None,
     block_rows: int | None = None,
+    spread: Spread = DENSE,
 ) -> Sum:
     """Sigmoid contrast: each anchor and photo is a yes-no question (SigLIP, arXiv:2303.15343).
 
@@ -92,13 +98,12 @@ def sigmoid(
     loss. At the pixel level the other photos of an anchor's own tile are left out: they may lie in
     the same patch. Arguments and result as `info_nce`, with logit_bias [] added to the logits.
     """
-    scale, bias = (jnp.asarray(value, jnp.float32) for value in (logit_scale, logit_bias))
-    x, y = _embeddings(anchors, photos, mask)
-    x *= jnp.exp(scale)
-    negatives = pair_blocks.softplus_sum(
-        x, y, bias, _pairs(x, mask, photo_ids, ignore), _weights(mask), size=block_rows
-    )
-    costs = jax.nn.softplus(-(_own(x, y).positives + bias)) + negatives
+    batch = _Batch(anchors, photos, mask, logit_scale, photo_ids, ignore)
+    sides, compare, plan = _prepare(batch, spread, block_rows)
+    bias, photo_weights = jnp.asarray(logit_bias, jnp.float32), _weights(mask)
+    weights = jnp.zeros_like(sides[0].factor), photo_weights
+    own, negatives = pair_blocks.softplus_sum(*sides, bias, weights, compare, plan=plan)
+    costs = jax.nn.softplus(-(_own(own).positives + bias)) + negatives
     return _mean_over_photos(costs, mask)
 
 
@@ -109,33 +114,84 @@ class _Own(NamedTuple):
     positives: jax.Array
 
 
-def _embeddings(
-    anchors: jax.Array, photos: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Unit vectors float32 [B, A, E] and [B, P, E]; A is 1 or P; zeros where there is no photo."""
-    given = mask[..., None]
-    anchors = anchors[:, None] if anchors.ndim == 2 else jnp.where(given, anchors, 0)
-    return unit(anchors), unit(jnp.where(given, photos, 0))
+class _Rows(NamedTuple):
+    """What tells tiles of anchors apart: tile int [B]; near: of `ignore`; names int [B, A, K] and
+    named bool [B, A, K]: the ids of the photos that an anchor stands for. None: not given."""
+
+    tile: jax.Array
+    near: Tree
+    names: jax.Array | None
+    named: jax.Array | None
 
 
-def _pairs(
-    x: jax.Array, mask: jax.Array, photo_ids: jax.Array | None, ignore: jax.Array | None
-) -> Pairs:
-    """What is compared with what: at the image level one anchor stands for all of its photos."""
-    tile = jnp.arange(mask.shape[0])
-    if x.shape[1] == 1:
-        valid, axis = mask.any(1, keepdims=True), 1
-    else:
-        valid, axis = mask, 2
-    names = named = None
+class _Columns(NamedTuple):
+    """What tells tiles of photos apart: tile int [B]; near: of `ignore`; ids int [B, P]."""
+
+    tile: jax.Array
+    near: Tree
+    ids: jax.Array | None
+
+
+class _Batch(NamedTuple):
+    """Arguments of both losses."""
+
+    anchors: jax.Array
+    photos: jax.Array
+    mask: jax.Array
+    logit_scale: jax.Array
+    photo_ids: jax.Array | None
+    ignore: jax.Array | Relation | None
+
+
+def _prepare(
+    batch: _Batch, spread: Spread, block_rows: int | None
+) -> tuple[tuple[Side, Side], Compare, Plan | None]:
+    """Both sides of the matrix, what is compared in it, and how it is cut."""
+    anchors, photos, mask, logit_scale, photo_ids, ignore = batch
+    pixel = anchors.ndim == 3
+    anchors = anchors if pixel else anchors[:, None]
+    tiles, slots = mask.shape
+    plan = spread.plan(tiles=tiles, anchors=anchors.shape[1], photos=slots, block_rows=block_rows)
+    if ignore is not None and not isinstance(ignore, Relation):
+        ignore = relation.of_matrix(ignore, whole=plan is None)
+    # At the image level one anchor stands for all photos of its tile.
+    valid = mask if pixel else mask.any(1, keepdims=True)
+    tile, names, named = jnp.arange(tiles), None, None
     if photo_ids is not None:
-        names, named = jnp.expand_dims(photo_ids, axis), jnp.expand_dims(mask, axis)
-    return Pairs(Rows(valid, tile, names, named), Columns(mask, tile, photo_ids), ignore)
+        names, named = (jnp.expand_dims(x, 2 if pixel else 1) for x in (photo_ids, mask))
+    near = (None, None) if ignore is None else (ignore.a, ignore.b)
+    scale = jnp.exp(jnp.asarray(logit_scale, jnp.float32))
+    rows, columns = _Rows(tile, near[0], names, named), _Columns(tile, near[1], photo_ids)
+    x = Side(anchors, scale * _inverse_lengths(anchors, valid), valid, rows)
+    y = Side(photos, _inverse_lengths(photos, mask), mask, columns)
+    compare = functools.partial(
+        _compare, anchors.shape[1], slots, None if ignore is None else ignore.test
+    )
+    return (x, y), compare, plan
 
 
-def _own(x: jax.Array, y: jax.Array) -> _Own:
-    logits = jnp.einsum("bae,bpe->bap", x, y, precision=jax.lax.Precision.HIGHEST)
-    logits = jnp.broadcast_to(logits, (*y.shape[:2], y.shape[1]))
+def _inverse_lengths(vectors: jax.Array, valid: jax.Array) -> jax.Array:
+    return inverse_length(jnp.where(valid[..., None], vectors, 0))
+
+
+def _compare(anchors: int, photos: int, test: Test | None, rows: _Rows, columns: _Columns) -> Found:
+    """Pairs of different tiles, not ignored, and no copy of what the anchor stands for."""
+    per_anchor = functools.partial(jnp.repeat, repeats=anchors, axis=0)
+    per_photo = functools.partial(jnp.repeat, repeats=photos, axis=0)
+    found = per_anchor(rows.tile)[:, None] != per_photo(columns.tile)
+    if test is not None:
+        near = test(rows.near, columns.near)
+        found &= ~per_photo(per_anchor(near).T).T
+    if rows.names is not None and rows.named is not None and columns.ids is not None:
+        ids = columns.ids.reshape(-1)
+        for index in range(rows.names.shape[-1]):
+            name, named = (x[..., index].reshape(-1, 1) for x in (rows.names, rows.named))
+            found &= ~((name == ids) & named)
+    return Found(found, None)
+
+
+def _own(logits: jax.Array) -> _Own:
+    logits = jnp.broadcast_to(logits, (logits.shape[0], *2 * logits.shape[2:]))
     return _Own(logits, jnp.diagonal(logits, axis1=1, axis2=2))
 
 

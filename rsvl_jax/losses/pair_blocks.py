@@ -1,9 +1,11 @@
-"""Reductions over the matrix of all anchors and all photos: at once, or block by block.
+"""Reductions over the matrix of all anchors and all photos: whole, in blocks, around a ring.
 
-Letters: B tiles, A anchors a tile, P photos a tile, E embedding. The matrix is [B, A, B, P]: at
-4,096 tiles of 8 photos half a gigabyte, or four with an anchor for each photo. Block by block it
-never exists: both passes recompute a block where they need it, as flash attention does
-(arXiv:2205.14135), so temporary memory beside the inputs and their gradients is that of one block.
+Letters: B tiles, A anchors a tile, P photos a tile, E embedding; a block has b tiles of anchors and
+c of photos. The matrix is [B A, B P]: at 4,096 tiles of 8 photos half a gigabyte, or four with an
+anchor for each photo. Block by block it never exists: both passes recompute a block where they need
+it, as flash attention does (arXiv:2205.14135). Around a ring (see `distributed`) a device holds its
+own rows and one block of columns; the log-sum-exps of these columns, and in the backward pass the
+gradients of their photos, travel along with the block and come home complete.
 """
 
 import functools
@@ -13,250 +15,265 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsvl_jax.losses.distributed import Plan
+from rsvl_jax.losses.sweep import (
+    LOWEST,
+    Block,
+    Compare,
+    Running,
+    Side,
+    block,
+    flat,
+    product,
+    sweep,
+)
+
 Tree = Any
-# Stands for -inf where nothing is left to add up: differences of it stay finite.
-LOWEST = -1e30
 
 
-class Rows(NamedTuple):
-    """Anchors: valid bool [B, A]; tile int [B]; names int [B, A, K], named bool [B, A, K]: the ids
-    of the photos that an anchor stands for, None without ids."""
+class Matched(NamedTuple):
+    """Sum of the logits of matching pairs, and their number, float32."""
 
-    valid: jax.Array
-    tile: jax.Array
-    names: jax.Array | None
-    named: jax.Array | None
+    total: jax.Array
+    pairs: jax.Array
 
 
-class Columns(NamedTuple):
-    """Photos: valid bool [B, P]; tile int [B]; ids int [B, P] or None."""
+class Softmax(NamedTuple):
+    """own [B, A, P]: logits within a tile; above [B, A] and below [B, P]: log-sum-exps along rows
+    and columns, LOWEST where nothing is compared. None: not asked for.
+    """
 
-    valid: jax.Array
-    tile: jax.Array
-    ids: jax.Array | None
-
-
-class Pairs(NamedTuple):
-    """Which anchors and photos of different tiles are compared; ignore bool [B, B] or None."""
-
-    rows: Rows
-    columns: Columns
-    ignore: jax.Array | None
+    own: jax.Array
+    above: jax.Array
+    below: jax.Array | None = None
+    matched_above: Matched | None = None
+    matched_below: Matched | None = None
 
 
 def logsumexp(
-    x: jax.Array, y: jax.Array, pairs: Pairs, *, both: bool, size: int | None
-) -> tuple[jax.Array, jax.Array | None]:
-    """Log-sum-exp of the products x y^T over the photos of other tiles, and over their anchors.
+    x: Side, y: Side, compare: Compare, *, both: bool, matched: bool = False, plan: Plan | None
+) -> Softmax:
+    """Log-sum-exp of the logits over the photos compared, and, with `both`, over their anchors.
 
-    x float32 [B, A, E], y float32 [B, P, E]; both: also over the anchors, else None; size: tiles
-    in a block, of anchors as of photos, None for the whole matrix at once. Returns float32 [B, A]
-    and [B, P], LOWEST where there is nothing to compare with.
+    matched (with a plan): the sums over matching pairs, too. plan None: the whole matrix at once.
     """
-    if size is not None:
-        return _blockwise_logsumexp(x, y, pairs, both, min(size, x.shape[0]))
-    z = jnp.where(_compared(*pairs), _products(x, y), LOWEST)
-    below = jax.nn.logsumexp(z, axis=(0, 1)) if both else None
-    return jax.nn.logsumexp(z, axis=(2, 3)), below
+    if plan is not None:
+        return _logsumexp(x, y, compare, both, matched, plan)
+    found = block(flat(x), flat(y), compare)
+    z = jnp.where(found.compared, found.logits, LOWEST)
+    above = jax.nn.logsumexp(z, axis=1).reshape(x.factor.shape)
+    below = jax.nn.logsumexp(z, axis=0).reshape(y.factor.shape) if both else None
+    return Softmax(_own_logits(x, y), above, below)
 
 
 def softplus_sum(
-    x: jax.Array,
-    y: jax.Array,
+    x: Side,
+    y: Side,
     bias: jax.Array,
-    pairs: Pairs,
-    weights: jax.Array,
+    weights: tuple[jax.Array, jax.Array],
+    compare: Compare,
     *,
-    size: int | None,
-) -> jax.Array:
-    """Sum over the photos of other tiles of weight * log(1 + exp(x y^T + bias)), float32 [B, A].
+    plan: Plan | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Logits within a tile [B, A, P], without bias; and the sum [B, A] over the photos compared of
+    weight * log(1 + exp(logit + bias)), where they match of weight * log(1 + exp(-logit - bias)).
 
-    bias []; weights float32 [B, P] of the photos, held constant; the others as in `logsumexp`.
+    bias [] float32; weights float32 [B, A], [B, P], held constant: those of a pair are added up.
     """
-    if size is not None:
-        return _blockwise_softplus(x, y, bias, pairs, weights, min(size, x.shape[0]))
-    costs = jax.nn.softplus(_products(x, y) + bias) * weights
-    return jnp.where(_compared(*pairs), costs, 0).sum((2, 3))
+    shift = jnp.broadcast_to(bias, x.factor.shape)
+    if plan is not None:
+        return _softplus(x, y, shift, weights, compare, plan)
+    found = block(flat(x), flat(y), compare)
+    costs = _softplus_costs(found, shift.reshape(-1), *(weight.reshape(-1) for weight in weights))
+    return _own_logits(x, y), costs.sum(1).reshape(x.factor.shape)
 
 
-def _products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """[b, A, E], [c, P, E] -> [b, A, c, P]."""
-    return _einsum("bae,cpe->bacp", x, y)
-
-
-def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    # Accelerators would multiply float32 in bfloat16; a scale of 100 makes that visible.
-    return jnp.einsum(equation, a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def _compared(rows: Rows, columns: Columns, ignore: jax.Array | None) -> jax.Array:
-    """bool [b, A, c, P]: of different tiles, not ignored, and no copy of what the anchor means."""
-    apart = rows.tile[:, None] != columns.tile[None, :]
-    if ignore is not None:
-        apart &= ~ignore
-    found = apart[:, None, :, None] & rows.valid[:, :, None, None] & columns.valid
-    if rows.names is None or rows.named is None:
-        return found
-    for index in range(rows.names.shape[-1]):
-        copies = rows.names[..., index, None, None] == columns.ids
-        found &= ~(copies & rows.named[..., index, None, None])
-    return found
-
-
-class _Softmax(NamedTuple):
-    """A log-sum-exp that is still being added up: sum of exp(z - peak)."""
-
-    peak: jax.Array
-    total: jax.Array
-
-    @classmethod
-    def start(cls, shape: tuple[int, ...]) -> "_Softmax":
-        return cls(jnp.full(shape, LOWEST), jnp.zeros(shape))
-
-    def add(self, z: jax.Array, axes: tuple[int, int]) -> "_Softmax":
-        peak = jnp.maximum(self.peak, z.max(axes))
-        total = jnp.exp(z - jnp.expand_dims(peak, axes)).sum(axes)
-        return _Softmax(peak, total + self.total * jnp.exp(self.peak - peak))
-
-    def value(self) -> jax.Array:
-        return self.peak + jnp.log(self.total)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _blockwise_logsumexp(
-    x: jax.Array, y: jax.Array, pairs: Pairs, both: bool, size: int
-) -> tuple[jax.Array, jax.Array | None]:
-    return _logsumexp_forward(x, y, pairs, both, size)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _logsumexp(
+    x: Side, y: Side, compare: Compare, both: bool, matched: bool, plan: Plan
+) -> Softmax:
+    return _logsumexp_forward(x, y, compare, both, matched, plan)[0]
 
 
 def _logsumexp_forward(
-    x: jax.Array, y: jax.Array, pairs: Pairs, both: bool, size: int
-) -> tuple[tuple[jax.Array, jax.Array | None], Tree]:
-    def step(row: Tree, column: Tree, compared: jax.Array, above: Tree, below: Tree) -> Tree:
-        z = jnp.where(compared, _products(row, column), LOWEST)
-        return above.add(z, (2, 3)), below.add(z, (0, 1)) if both else None
+    x: Side, y: Side, compare: Compare, both: bool, matched: bool, plan: Plan
+) -> tuple[Softmax, Tree]:
+    def step(found: Block, row: Tree, column: Tree, above: Tree, below: Tree) -> Tree:
+        z = jnp.where(found.compared, found.logits, LOWEST)
+        (run_above, sum_above), (run_below, sum_below) = above, below
+        above = run_above.add(z, 1), _add_matched(sum_above, found, 1)
+        return above, (run_below.add(z, 0) if both else None, _add_matched(sum_below, found, 0))
 
-    above = _Softmax.start(x.shape[:2])
-    below = _Softmax.start((size, y.shape[1])) if both else None
-    above, below = _sweep(step, x, y, pairs, above, below, size)
-    found = above.value(), below.value() if below else None
-    return found, (x, y, pairs, found)
+    def local(x: Side, y: Side) -> Softmax:
+        above, below = (
+            (
+                Running.start(side.factor.shape) if wanted else None,
+                Matched(*jnp.zeros((2, *side.factor.shape))) if matched else None,
+            )
+            for side, wanted in ((x, True), (y, both))
+        )
+        above, below = sweep(step, (x, ()), (y, ()), above, below, compare, plan)
+        lse = below[0].value() if both else None
+        return Softmax(_own_logits(x, y), above[0].value(), lse, above[1], below[1])
+
+    found = plan.run(local, x, y)
+    return found, (x, y, found.above, found.below)
 
 
-def _logsumexp_backward(both: bool, size: int, residuals: Tree, cotangents: Tree) -> Tree:
-    x, y, pairs, (above, below) = residuals
-
-    def step(row: Tree, column: Tree, compared: jax.Array, dx: Tree, dy: Tree) -> Tree:
-        (x, above, dabove), (y, below, dbelow) = row, column
-        z = jnp.where(compared, _products(x, y), LOWEST)
-        dz = _across(dabove) * jnp.exp(z - _across(above))
+def _logsumexp_backward(
+    compare: Compare, both: bool, matched: bool, plan: Plan, residuals: Tree, cotangents: Softmax
+) -> Tree:
+    def step(found: Block, row: Tree, column: Tree, above: Tree, dy: Tree) -> Tree:
+        dx, _ = above
+        (lse_above, dabove, dsum_above), (lse_below, dbelow, dsum_below) = row, column
+        dz = dabove[:, None] * jnp.exp(found.logits - lse_above[:, None])
         if both:
-            dz += dbelow * jnp.exp(z - below)
-        dz = jnp.where(compared, dz, 0)
-        return dx + _einsum("bacp,cpe->bae", dz, y), dy + _einsum("bacp,bae->cpe", dz, x)
+            dz += dbelow * jnp.exp(found.logits - lse_below)
+        dz = jnp.where(found.compared, dz, 0)
+        if found.matched is not None:
+            dz += jnp.where(found.matched, dsum_above[:, None] + dsum_below, 0)
+        dx, dy = _add_gradients(found, dz, dx, dy)
+        return (dx, ()), dy
 
-    rows, columns = (x, above, cotangents[0]), (y, below, cotangents[1])
-    dy = jnp.zeros((size, *y.shape[1:]))
-    dx, dy = _sweep(step, rows, columns, pairs, jnp.zeros_like(x), dy, size)
-    return dx, dy, None
+    def local(x: Side, y: Side, above: Tree, below: Tree, cotangents: Softmax) -> Tree:
+        sums = cotangents.matched_above, cotangents.matched_below
+        dsums = [None if found is None else found.total for found in sums]
+        rows = above, cotangents.above, dsums[0]
+        columns = below, cotangents.below, dsums[1]
+        (dx, _), dy = _gradients(step, (x, rows), (y, columns), cotangents.own, compare, plan)
+        return dx, dy
+
+    return plan.run(local, *residuals, cotangents)
 
 
-_blockwise_logsumexp.defvjp(_logsumexp_forward, _logsumexp_backward)
+_logsumexp.defvjp(_logsumexp_forward, _logsumexp_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _blockwise_softplus(
-    x: jax.Array, y: jax.Array, bias: jax.Array, pairs: Pairs, weights: jax.Array, size: int
-) -> jax.Array:
-    return _softplus_forward(x, y, bias, pairs, weights, size)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _softplus(
+    x: Side, y: Side, shift: jax.Array, weights: Tree, compare: Compare, plan: Plan
+) -> tuple[jax.Array, jax.Array]:
+    return _softplus_forward(x, y, shift, weights, compare, plan)[0]
 
 
 def _softplus_forward(
-    x: jax.Array, y: jax.Array, bias: jax.Array, pairs: Pairs, weights: jax.Array, size: int
-) -> tuple[jax.Array, Tree]:
-    def step(row: Tree, column: Tree, compared: jax.Array, above: Tree, below: Tree) -> Tree:
-        y, weights = column
-        costs = jax.nn.softplus(_products(row, y) + bias) * weights
-        return above + jnp.where(compared, costs, 0).sum((2, 3)), below
+    x: Side, y: Side, shift: jax.Array, weights: Tree, compare: Compare, plan: Plan
+) -> tuple[tuple[jax.Array, jax.Array], Tree]:
+    def step(found: Block, row: Tree, column: Tree, above: Tree, below: Tree) -> Tree:
+        return above + _softplus_costs(found, *row, *column).sum(1), below
 
-    above, _ = _sweep(step, x, (y, weights), pairs, jnp.zeros(x.shape[:2]), None, size)
-    return above, (x, y, bias, pairs, weights)
+    def local(x: Side, y: Side, shift: jax.Array, weights: Tree) -> tuple[jax.Array, jax.Array]:
+        rows, columns = (x, (shift, weights[0])), (y, (weights[1],))
+        above, _ = sweep(step, rows, columns, jnp.zeros(x.factor.shape), (), compare, plan)
+        return _own_logits(x, y), above
 
-
-def _softplus_backward(size: int, residuals: Tree, cotangent: jax.Array) -> Tree:
-    x, y, bias, pairs, weights = residuals
-
-    def step(row: Tree, column: Tree, compared: jax.Array, above: Tree, dy: Tree) -> Tree:
-        (x, dabove), (y, weights), (dx, dbias) = row, column, above
-        dz = _across(dabove) * jax.nn.sigmoid(_products(x, y) + bias) * weights
-        dz = jnp.where(compared, dz, 0)
-        above = dx + _einsum("bacp,cpe->bae", dz, y), dbias + dz.sum((2, 3))
-        return above, dy + _einsum("bacp,bae->cpe", dz, x)
-
-    start = jnp.zeros_like(x), jnp.zeros(x.shape[:2])
-    dy = jnp.zeros((size, *y.shape[1:]))
-    (dx, dbias), dy = _sweep(step, (x, cotangent), (y, weights), pairs, start, dy, size)
-    return dx, dy, dbias.sum(), None, None
+    return plan.run(local, x, y, shift, weights), (x, y, shift, weights)
 
 
-_blockwise_softplus.defvjp(_softplus_forward, _softplus_backward)
+def _softplus_backward(compare: Compare, plan: Plan, residuals: Tree, cotangents: Tree) -> Tree:
+    def step(found: Block, row: Tree, column: Tree, above: Tree, dy: Tree) -> Tree:
+        (shift, weight, dabove), (column_weight,), (dx, dshift) = row, column, above
+        z = found.logits + shift[:, None]
+        slope = jax.nn.sigmoid(z)
+        if found.matched is not None:
+            slope = jnp.where(found.matched, slope - 1, slope)
+        dz = dabove[:, None] * slope * (weight[:, None] + column_weight)
+        dz = jnp.where(found.compared, dz, 0)
+        dx, dy = _add_gradients(found, dz, dx, dy)
+        return (dx, dshift + dz.sum(1)), dy
+
+    def local(x: Side, y: Side, shift: jax.Array, weights: Tree, cotangents: Tree) -> Tree:
+        down, dabove = cotangents
+        rows, columns = (x, (shift, weights[0], dabove)), (y, (weights[1],))
+        return _gradients(step, rows, columns, down, compare, plan, jnp.zeros(x.factor.shape))
+
+    (dx, dshift), dy = plan.run(local, *residuals, cotangents)
+    return dx, dy, dshift, None
 
 
-def _across(x: jax.Array) -> jax.Array:
-    """[b, A] -> [b, A, 1, 1]."""
-    return x[:, :, None, None]
+_softplus.defvjp(_softplus_forward, _softplus_backward)
 
 
-def _sweep(
+class _Gradient(NamedTuple):
+    """Of vectors [B, n, E] and factor [B, n] of a side, float32."""
+
+    vectors: jax.Array
+    factor: jax.Array
+
+
+def _gradients(
     step: Callable[..., Tree],
-    rows: Tree,
-    columns: Tree,
-    pairs: Pairs,
-    above: Tree,
-    below: Tree,
-    size: int,
-) -> tuple[Tree, Tree]:
-    """Visits every block of the matrix, the blocks of photos in the outer loop.
-
-    step(rows, columns, compared, above, below) -> (above, below) of one block. `above` [B, ...] is
-    what gathers along rows; `below` [size, ...] is where every block of photos starts, and what
-    gathers along its columns. Returns both, [B, ...]. A mesh divides the work of each block, and
-    gathers one of its sides from all devices: larger blocks mean less traffic.
-    """
-    count = jax.tree.leaves(rows)[0].shape[0]
-    cut = functools.partial(_cut, size=size)
-    start, ignore = below, pairs.ignore
-    if ignore is not None:
-        ignore = cut(cut(ignore).transpose(2, 0, 1)).transpose(0, 2, 3, 1)
-
-    def outer(above: Tree, block: Tree) -> tuple[Tree, Tree]:
-        (column, photos), ignored = block
-
-        def inner(below: Tree, block: Tree) -> tuple[Tree, Tree]:
-            (row, anchors), above, ignored = block
-            compared = _compared(anchors, photos, ignored)
-            above, below = step(row, column, compared, above, below)
-            return below, above
-
-        below, above = jax.lax.scan(inner, start, (row_blocks, above, ignored))
-        return above, below
-
-    row_blocks = jax.tree.map(cut, (rows, pairs.rows))
-    column_blocks = jax.tree.map(cut, (columns, pairs.columns))
-    above, below = jax.lax.scan(outer, jax.tree.map(cut, above), (column_blocks, ignore))
-    return jax.tree.map(functools.partial(_join, count=count), (above, below))
+    rows: tuple[Side, Tree],
+    columns: tuple[Side, Tree],
+    own: jax.Array,
+    compare: Compare,
+    plan: Plan,
+    more: Tree = (),
+) -> tuple[tuple[Side, Tree], Side]:
+    """Cotangents of both sides; own [B, A, P]: of the logits within a tile; more: what `step` also
+    adds up along rows, from here."""
+    (x, _), (y, _) = rows, columns
+    dx, dy = _own_gradients(x, y, own)
+    (dx, more), dy = sweep(step, rows, columns, (dx, more), dy, compare, plan)
+    return (_cotangent(dx, x), more), _cotangent(dy, y)
 
 
-def _cut(x: jax.Array, size: int) -> jax.Array:
-    """[B, ...] -> [blocks, size, ...], padded with zeros; block i holds rows i, i + blocks, ...
+def _add_gradients(
+    found: Block, dz: jax.Array, dx: _Gradient, dy: _Gradient
+) -> tuple[_Gradient, _Gradient]:
+    """Adds what dz [m, k], the cotangent of the logits of a block, gives its rows and columns."""
+    row, column = found.row, found.column
+    by_row, by_column = dz * column.factor, dz * row.factor[:, None]
+    both = by_row * row.factor[:, None]
+    dx = _Gradient(
+        dx.vectors + product("mk,ke->me", both, column.vectors),
+        dx.factor + (by_row * found.products).sum(1),
+    )
+    dy = _Gradient(
+        dy.vectors + product("mk,me->ke", both, row.vectors),
+        dy.factor + (by_column * found.products).sum(0),
+    )
+    return dx, dy
 
-    Every device of a mesh that splits B so has its share in each block.
-    """
-    blocks = -(-x.shape[0] // size)
-    padding = [(0, blocks * size - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, padding).reshape(size, blocks, *x.shape[1:]).swapaxes(0, 1)
+
+def _given(side: Side) -> jax.Array:
+    return jnp.where(side.valid[..., None], side.vectors, 0)
 
 
-def _join(x: jax.Array, count: int) -> jax.Array:
-    """Inverse of `_cut`: [blocks, size, ...] -> [B, ...]."""
-    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:count]
+def _own_logits(x: Side, y: Side) -> jax.Array:
+    products = product("bae,bpe->bap", _given(x), _given(y))
+    return products * x.factor[:, :, None] * y.factor[:, None]
+
+
+def _own_gradients(x: Side, y: Side, dz: jax.Array) -> tuple[_Gradient, _Gradient]:
+    """Of the logits within a tile; dz [B, A, P]."""
+    u, v, a, b = x.factor[:, :, None], y.factor[:, None], _given(x), _given(y)
+    slopes, both = dz * product("bae,bpe->bap", a, b), dz * u * v
+    return (
+        _Gradient(product("bap,bpe->bae", both, b), (slopes * v).sum(2)),
+        _Gradient(product("bap,bae->bpe", both, a), (slopes * u).sum(1)),
+    )
+
+
+def _cotangent(gradient: _Gradient, side: Side) -> Side:
+    """None: neither what is valid nor keys have a gradient."""
+    none: Any = None
+    return Side(gradient.vectors.astype(side.vectors.dtype), gradient.factor, none, none)
+
+
+def _add_matched(sums: Matched | None, found: Block, axis: int) -> Matched | None:
+    if sums is None or found.matched is None:
+        return sums
+    total = jnp.sum(found.logits, axis, where=found.matched)
+    return Matched(sums.total + total, sums.pairs + jnp.sum(found.matched, axis, jnp.float32))
+
+
+def _softplus_costs(
+    found: Block, shift: jax.Array, row_weight: jax.Array, column_weight: jax.Array
+) -> jax.Array:
+    """[m, k], 0 where nothing is compared; shift [m] is added to the logits."""
+    z = found.logits + shift[:, None]
+    if found.matched is not None:
+        z = jnp.where(found.matched, -z, z)
+    costs = jax.nn.softplus(z) * (row_weight[:, None] + column_weight)
+    return jnp.where(found.compared, costs, 0)
