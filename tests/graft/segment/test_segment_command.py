@@ -25,6 +25,14 @@ def command(source, output, *flags, words=WORDS):
     run(argv, lambda workdir: ColoursModel())
 
 
+def proposals(refine):
+    """The regions of a command, without which there is nothing to test."""
+    if refine == "none":
+        return None
+    pytest.importorskip("skimage")
+    return superpixels(8)
+
+
 def refused(capsys, source, output, *flags, **changes):
     """Exit status 2, one line, and nothing written; the line."""
     before = sorted(os.listdir(output.parent))
@@ -56,11 +64,11 @@ def output(tmp_path):
 
 @pytest.mark.parametrize("refine", ["none", "superpixels"])
 def test_a_picture_is_labelled(picture, pixels, output, capsys, refine):
+    regions = proposals(refine)
     command(picture, output, f"--refine={refine}")
     assert "6,300 pixels" in capsys.readouterr().out
     assert sorted(os.listdir(output.parent)) == ["labels.png", "labels_overlay.png"]
     model = ColoursModel()
-    regions = superpixels(8) if refine == "superpixels" else None
     wanted = segment(model, pixels, model.texts(list(WORDS)), regions=regions).labels
     with Image.open(output) as file:
         assert file.mode == "P"
@@ -94,6 +102,7 @@ def test_a_jpeg_in_grey_is_a_picture(tmp_path, output):
 
 @pytest.mark.parametrize("refine", ["none", "superpixels"])
 def test_a_scene_keeps_its_place(tmp_path, pixels, output, refine):
+    regions = proposals(refine)
     source = made.write(tmp_path / "s.tif", pixels, nodata=200)
     target = output.with_suffix(".tif")
     command(source, target, f"--refine={refine}", "--threshold=0.5")
@@ -103,7 +112,6 @@ def test_a_scene_keeps_its_place(tmp_path, pixels, output, refine):
     model = ColoursModel()
     with rasterio.open(source) as file:
         valid = file.read_masks().any(axis=0)
-    regions = superpixels(8) if refine == "superpixels" else None
     vectors = model.texts(list(WORDS))
     wanted = segment(model, pixels, vectors, valid=valid, regions=regions, threshold=0.5).labels
     np.testing.assert_array_equal(found, wanted)

@@ -55,6 +55,7 @@ def test_every_colour_gets_its_own_label_away_from_boundaries():
 
 
 def test_superpixels_put_boundaries_where_they_are():
+    pytest.importorskip("skimage")
     pixels, truth = disc()
     model = ColoursModel()
     coarse = (segment(model, pixels, vectors()).labels != truth).sum()
@@ -96,8 +97,12 @@ def test_below_the_threshold_is_none_of_the_texts():
     assert (found[:, :32] == 0).all() and (found[:, 48:] == 1).all()
 
 
-@pytest.mark.parametrize("regions", [None, squares, superpixels(8)])
-def test_pixels_that_are_not_valid_have_no_label_and_no_say(regions):
+@pytest.mark.parametrize("refine", ["none", "squares", "superpixels"])
+def test_pixels_that_are_not_valid_have_no_label_and_no_say(refine):
+    regions = {"none": None, "squares": squares}.get(refine)
+    if refine == "superpixels":
+        pytest.importorskip("skimage")
+        regions = superpixels(8)
     pixels, valid = made.plain((255, 0, 0), 40, 80), np.ones((40, 80), bool)
     valid[:, 37:] = False
     pixels[:, 37:] = (0, 0, 255)
@@ -140,6 +145,7 @@ def test_tiles_give_what_the_whole_image_gives(tmp_path, side):
 
 
 def test_a_small_scene_is_one_tile(tmp_path):
+    pytest.importorskip("skimage")
     pixels, _ = disc()
     image, model = labels.Picture(pixels, np.ones(pixels.shape[:2], bool)), ColoursModel()
     regions = superpixels(8)
