@@ -1,14 +1,12 @@
 """The ranked gallery: one HTML file that needs nothing else."""
 
 import base64
-import datetime
-import os
 from string import Template
 
 import numpy as np
 
-from graft_jax.search import locator
 from graft_jax.search.index import About
+from graft_jax.search.locator import Locator
 from graft_jax.search.picture import degrees
 from graft_jax.search.ranking import Found, Hit
 from graft_jax.search.settings import Search
@@ -17,8 +15,10 @@ from rsvl_jax.report.markup import Safe, join, number, tag
 from rsvl_jax.report.style import CSS
 
 _OWN_CSS = """
-.locator { max-width: var(--width); margin: 1rem 0 1.4rem; }
-.locator svg { width: 100%; border: 1px solid var(--line); print-color-adjust: exact; }
+.locator { margin: 1rem 0 1.4rem; }
+.locator > div:first-child { display: flex; flex-wrap: wrap; gap: 1rem;
+  align-items: flex-start; }
+.locator svg { border: 1px solid var(--line); print-color-adjust: exact; }
 .locator svg text { font-size: 11px; fill: #44484e; }
 .locator svg .hit text { fill: #fff; font-weight: 600; text-anchor: middle; }
 .locator svg a:hover circle { fill: #000; }
@@ -60,10 +60,12 @@ def render(found: Found, about: About, settings: Search) -> str:
     """The gallery as HTML; the same search gives the same bytes."""
     title = "Tiles by words: " + ", ".join(found.queries)
     contents = [tag("li", tag("a", query, href=f"#q{n}")) for n, query in enumerate(found.queries)]
+    locator = Locator(found)
     body = [
+        locator.definitions(),
         tag("header", tag("h1", "Tiles by words"), _facts(found, about, settings)),
         tag("nav", tag("ul", contents), aria_label="Queries") if len(contents) > 1 else None,
-        tag("main", [_section(found, n) for n in range(len(found.queries))]),
+        tag("main", [_section(found, n, locator) for n in range(len(found.queries))]),
         tag("footer", "Written by graft_jax.search. This file needs nothing else: no network."),
     ]
     return _PAGE.substitute(title=join(title), css=CSS + _OWN_CSS, body=join(body))
@@ -92,7 +94,7 @@ def _facts(found: Found, about: About, settings: Search) -> Safe:
     return tag("dl", pairs, class_="facts")
 
 
-def _section(found: Found, query: int) -> Safe:
+def _section(found: Found, query: int, locator: Locator) -> Safe:
     hits, scores = found.hits[query], found.scores[:, query]
     text = (
         f"The {len(hits):,} nearest of {len(scores):,} tiles by cosine, the best first. The median "
@@ -100,7 +102,7 @@ def _section(found: Found, query: int) -> Safe:
     )
     cards = [_card(hit, f"q{query}-{hit.rank}") for hit in hits]
     heading = tag("h2", f"“{found.queries[query]}”")
-    shown = [locator.figure(found, query), tag("ol", cards, class_="hits")]
+    shown = [locator.figure(query), tag("ol", cards, class_="hits")]
     return tag("section", heading, tag("p", text, class_="note"), shown, id=f"q{query}")
 
 
@@ -111,15 +113,7 @@ def _card(hit: Hit, anchor: str) -> Safe:
     lines = [
         tag("span", tag("b", f"{hit.rank}"), f"{hit.score:.3f}", class_="score"),
         tag("span", place),
-        tag("span", _date(tile["date"]), class_="soft"),
-        tag("span", tile["id"], class_="soft"),
-        tag("span", os.path.basename(tile["source"]), class_="soft")
-        if os.path.basename(tile["source"]) not in tile["id"]
-        else None,
+        [tag("span", text, class_="soft") for text in (hit.date, tile["id"], hit.origin) if text],
     ]
     image = tag("img", src=uri, alt=f"Rank {hit.rank}: tile at {place}", loading="lazy")
     return tag("li", image, lines, id=anchor)
-
-
-def _date(day: datetime.date | None) -> str | None:
-    return None if day is None else day.isoformat()

@@ -1,7 +1,6 @@
 """Hits as a table for the terminal, and as GeoJSON."""
 
 import json
-import os
 from typing import Any
 
 from graft_jax.search import footprints
@@ -27,18 +26,9 @@ def table(found: Found) -> str:
 
 
 def _line(hit: Hit) -> str:
-    tile = hit.tile
-    date = "" if tile["date"] is None else tile["date"].isoformat()
-    return (
-        f"{hit.rank:4}  {hit.score:6.3f}  {tile['lon']:9.4f}  {tile['lat']:8.4f}  {date:10}  "
-        f"{name(tile)}"
-    )
-
-
-def name(tile: dict[str, Any]) -> str:
-    """What a tile is called: its id, and its source where the id does not say it."""
-    source = os.path.basename(tile["source"])
-    return tile["id"] if source in tile["id"] else f"{tile['id']}, {source}"
+    lon, lat, name = (hit.tile[key] for key in ("lon", "lat", "id"))
+    place = f"{lon:9.4f}  {lat:8.4f}  {hit.date:10}  "
+    return f"{hit.rank:4}  {hit.score:6.3f}  {place}{name}  {hit.origin}".rstrip()
 
 
 def write_geojson(path: str, found: Found) -> None:
@@ -59,7 +49,7 @@ def _feature(query: str, hit: Hit) -> dict[str, Any]:
     kept = ("id", "source", "row", "column", "gsd", "lon", "lat")
     properties = {"query": query, "rank": hit.rank, "cosine": round(hit.score, 6)}
     properties |= {key: tile[key] for key in kept}
-    properties["date"] = None if tile["date"] is None else tile["date"].isoformat()
+    properties["date"] = hit.date or None
     one = len(rings) == 1
     geometry = {
         "type": "Polygon" if one else "MultiPolygon",

@@ -12,9 +12,13 @@ from graft_jax.search.footprints import Box
 from graft_jax.search.outlines import outlines
 from graft_jax.search.picture import COLOURS, GREY, degrees, latitude_stretch, limits
 from graft_jax.search.ranking import Found, Hit
-from rsvl_jax.report.markup import Safe, number, tag
+from rsvl_jax.report.markup import Child, Safe, number, tag
 
-_WIDTH, _HEIGHT = 1000.0, 560.0  # of the drawing, at most
+_MOST = 1000.0, 560.0  # width and height of the drawing
+_SMALL = 300.0, 300.0
+_LOST = 20.0  # degrees: a map of less comes with a second one that shows where on Earth it is
+_HIGH = 30.0  # degrees of latitude that it shows
+_COAST, _FAR_COAST = "coast", "far-coast"
 _CELLS = 240  # across the region, about
 _MARGIN = 0.06  # of the region's longer side
 _RADIUS = 7.5
@@ -25,12 +29,12 @@ _RED = "#c0391b"
 class _Frame:
     """From degrees to the drawing."""
 
-    def __init__(self, region: Box):
+    def __init__(self, region: Box, most: tuple[float, float] = _MOST):
         west, south, east, north = region
         self.box = region
         stretch = latitude_stretch(south, north)
         ratio = (north - south) * stretch / (east - west)
-        self.width = min(_WIDTH, _HEIGHT / ratio)
+        self.width = min(most[0], most[1] / ratio)
         self.height = self.width * ratio
         self._scale = np.array([self.width / (east - west), -self.height / (north - south)])
 
@@ -43,30 +47,74 @@ class _Frame:
         return (found - (self.box[0], self.box[3])) * self._scale
 
 
-def figure(found: Found, query: int) -> Safe:
-    """The map of one query with its legend."""
-    frame = _Frame(_around(density.region(found.places)))
-    places, hits = found.places, found.hits[query]
-    cells = density.grid(places, (frame.box[2] - frame.box[0]) / _CELLS)
-    band = density.means(found.scores[:, [query]], places, cells)[0][0]
-    low, high = limits(band)
-    parts = [
-        tag("rect", width="100%", height="100%", fill=GREY),
-        _heat(frame, band, cells.box, low, high),
-        _coasts(frame),
-        _graticule(frame),
-        [_marker(frame, hit, f"#q{query}-{hit.rank}") for hit in reversed(hits)],
-    ]
-    words = f"Map of the tiles; numbers mark the {len(hits)} nearest to {found.queries[query]}"
-    size = f"0 0 {frame.width:.0f} {frame.height:.0f}"
-    drawing = tag("svg", parts, viewBox=size, role="img", aria_label=words)
+class Locator:
+    """The maps of one search: all show the same ground, so its coasts are there once."""
+
+    def __init__(self, found: Found):
+        self._found = found
+        self._frame = _Frame(_around(density.region(found.places)))
+        west, south, east, north = self._frame.box
+        self._overview = None
+        if east - west < _LOST:
+            low = float(np.clip((south + north - _HIGH) / 2, -90, 90 - _HIGH))
+            middle, wide = (west + east) / 2, _HIGH * latitude_stretch(low, low + _HIGH)
+            around = middle - wide / 2, low, middle + wide / 2, low + _HIGH
+            self._overview = _Frame(around, _SMALL)
+
+    def definitions(self) -> Safe:
+        """What the maps refer to; once in the page, before them."""
+        paths = [_coasts(self._frame, _COAST)]
+        if self._overview is not None:
+            paths.append(_coasts(self._overview, _FAR_COAST))
+        return tag("svg", tag("defs", paths), width=0, height=0, style="position:absolute")
+
+    def figure(self, query: int) -> Safe:
+        """The map of one query with its legend."""
+        found, frame = self._found, self._frame
+        places, hits = found.places, found.hits[query]
+        cells = density.grid(places, (frame.box[2] - frame.box[0]) / _CELLS)
+        band = density.means(found.scores[:, [query]], places, cells)[0][0]
+        low, high = limits(band)
+        parts = [
+            _heat(frame, band, cells.box, low, high),
+            _lines(_COAST),
+            _graticule(frame),
+            [_marker(frame, hit, f"#q{query}-{hit.rank}") for hit in reversed(hits)],
+        ]
+        words = f"Map of the tiles; numbers mark the {len(hits)} nearest to {found.queries[query]}"
+        maps = [_drawing(frame, parts, words)]
+        if self._overview is not None:
+            maps.append(self._where(self._overview))
+        return tag("figure", tag("div", maps), _legend(low, high), class_="locator")
+
+    def _where(self, overview: _Frame) -> Safe:
+        """Where on Earth the region is."""
+        west, south, east, north = self._frame.box
+        corners = overview.points([(west, north), (east, south)], turn=False)
+        middle, half = corners.mean(axis=0), np.maximum(np.ptp(corners, axis=0) / 2, 3)
+        (x, y), (width, height) = middle - half, 2 * half
+        box = {"x": x, "y": y, "width": width, "height": height}
+        edges = {name: f"{value:.1f}" for name, value in box.items()}
+        mark = tag("rect", **edges, fill="none", stroke=_RED, stroke_width=2)
+        return _drawing(overview, [_lines(_FAR_COAST), mark], "Where on Earth that is")
+
+
+def _drawing(frame: _Frame, parts: Iterable[Child], words: str) -> Safe:
     return tag(
-        "figure",
-        drawing,
-        _legend(low, high),
-        class_="locator",
-        style=f"--width:{frame.width:.0f}px",
+        "svg",
+        tag("rect", width="100%", height="100%", fill=GREY),
+        parts,
+        viewBox=f"0 0 {frame.width:.0f} {frame.height:.0f}",
+        role="img",
+        aria_label=words,
+        style=f"width:{frame.width:.0f}px",
     )
+
+
+def _lines(name: str) -> list[Safe]:
+    """Coasts with a light edge, so that they are seen on dark ground, too."""
+    light = tag("use", href=f"#{name}", stroke="#fff", stroke_width=2, opacity=0.45)
+    return [light, tag("use", href=f"#{name}", stroke="#2b2f35", stroke_width=0.7)]
 
 
 def _around(region: Box) -> Box:
@@ -99,10 +147,10 @@ def _heat(frame: _Frame, band: np.ndarray, box: Box, low: float, high: float) ->
     )
 
 
-def _coasts(frame: _Frame) -> Safe:
+def _coasts(frame: _Frame, name: str) -> Safe:
     lines = [frame.points(line, turn=False) for line in outlines(frame.box)]
     path = " ".join("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines)
-    return tag("path", d=path, fill="none", stroke="#3a3f46", stroke_width=0.7)
+    return tag("path", id=name, d=path, fill="none")
 
 
 def _graticule(frame: _Frame) -> list[Safe]:

@@ -13,15 +13,19 @@ from graft_jax.search.footprints import Box
 from rsvl_jax.datasets.earth_tiles import countries
 from rsvl_jax.datasets.earth_tiles.rasters import data_file
 
+_TOO_COARSE = 0.7  # degrees: a map of less would show lines at wrong places
 _FINE = 1000  # what is thinner than the region's width over this is not drawn
 
 
 def outlines(region: Box) -> list[np.ndarray]:
     """Lines [n, 2] that reach into W, S, E, N; longitudes go with W, E may be above 180.
 
-    Points are dropped where a line stays straight, as seen at the size of the region.
+    Points are dropped where a line stays straight at the size of the region; a region that is too
+    small for such coarse lines has none.
     """
     west, south, east, north = region
+    if east - west < _TOO_COARSE:
+        return []
     fine = (east - west) / _FINE
     found = []
     for ring in _rings():

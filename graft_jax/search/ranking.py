@@ -22,6 +22,16 @@ class Hit:
     score: float
     tile: dict[str, Any]
 
+    @property
+    def origin(self) -> str:
+        """Name of the data set that the tile is of; "" for a scene, which the id names."""
+        return "" if self.tile["source_crs"] else self.tile["source"]
+
+    @property
+    def date(self) -> str:
+        """ISO date, "" where unknown."""
+        return "" if self.tile["date"] is None else self.tile["date"].isoformat()
+
 
 @dataclass(frozen=True)
 class Found:
