@@ -58,21 +58,26 @@ def add_overlap(parser: argparse.ArgumentParser) -> None:
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
-    """--bands, --scale, --percentiles and --gsd."""
+    """--bands, --scale, --percentiles, --per_band and --gsd."""
     parser.add_argument(
         "--bands", type=_numbers(int, (1, 3)), default=(), help="red,green,blue or one, from 1"
     )
     parser.add_argument(
         "--scale",
-        type=_numbers(float, (2,)),
-        help="values shown black and white, e.g. 0,3000 [8-bit values as they are, others by "
-        "percentiles]",
+        type=_numbers(float, (2, 6)),
+        help="values shown black and white, e.g. 0,3000, or such a pair for each band [8-bit "
+        "values as they are, others by percentiles]",
     )
     parser.add_argument(
         "--percentiles",
         type=_numbers(float, (2,)),
         default=(2.0, 98.0),
         help="that become black and white where there is no --scale [2,98]",
+    )
+    parser.add_argument(
+        "--per_band",
+        action="store_true",
+        help="percentiles of each band by itself: takes out haze, and shifts hues",
     )
     parser.add_argument(
         "--gsd",
@@ -84,7 +89,7 @@ def add_view(parser: argparse.ArgumentParser) -> None:
 
 def view(given: argparse.Namespace) -> View:
     """How a command line wants scenes to be looked at."""
-    return View(given.bands, given.scale, given.percentiles, given.gsd)
+    return View(given.bands, given.scale, given.percentiles, given.per_band, given.gsd)
 
 
 def _numbers(kind: Callable[[str], float], counts: tuple[int, ...]) -> Callable[[str], tuple]:

@@ -93,7 +93,7 @@ def _tags(settings: Settings, model: TextImageModel, scene: Scene) -> dict[str, 
         "window": f"{model.image_size} pixels, overlap {settings.overlap:g}",
         "gsd": f"{scene.ground[0]:.6g} x {scene.ground[1]:.6g} m",
         "bands": ",".join(str(band) for band in scene.bands),
-        "scale": "none" if scene.scale is None else "{:.9g},{:.9g}".format(*scene.scale),
+        "scale": "none" if scene.scale is None else ",".join(f"{v:.9g}" for v in scene.scale),
     }
     if settings.kind == "similarity":
         return found | {f"query_{n}": query for n, query in enumerate(settings.queries)}

@@ -31,21 +31,26 @@ class View:
     Attributes:
       bands: numbers from 1 of red, green and blue, or of one that is shown grey; () takes those
         so marked, or the first three, or the first.
-      scale: values shown black and white; None takes 8-bit values as they are and measures others.
+      scale: values shown black and white, or three such pairs, for red, green and blue; None takes
+        8-bit values as they are, unless per_band, and measures others.
       percentiles: what is measured, over the three bands together, so that colours keep their hue.
+      per_band: measure each band by itself: takes out haze, and shifts hues.
       gsd: metres a pixel that the model shall see; None takes the scene's own pixels.
     """
 
     bands: tuple[int, ...] = ()
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, ...] | None = None
     percentiles: tuple[float, float] = (2.0, 98.0)
+    per_band: bool = False
     gsd: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
             raise UserError(f"bands {self.bands} must be one or three numbers from 1, as 4,3,2")
-        if self.scale is not None and not self.scale[0] < self.scale[1]:
-            raise UserError(f"scale {self.scale} must be two rising values, such as 0,3000")
+        if self.scale is not None and not all(low < high for low, high in pairs(self.scale)):
+            raise UserError(f"scale {self.scale} must be pairs of rising values, such as 0,3000")
+        if self.scale is not None and self.per_band:
+            raise UserError("--per_band measures what --scale already says: leave one out")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise UserError(f"percentiles {self.percentiles} must rise from 0 to 100, as 2,98")
@@ -62,7 +67,8 @@ class Scene:
       crs, transform, width, height: of the grid that is read.
       ground: metres that a pixel of the grid is wide and high at the centre.
       bands: numbers of red, green and blue; of one band if it is grey.
-      scale: values shown black and white, or None for 8-bit values as they are.
+      scale: values shown black and white, of all bands or one after the other; None for 8-bit
+        values as they are.
     """
 
     name: str
@@ -72,7 +78,7 @@ class Scene:
     height: int
     ground: tuple[float, float]
     bands: tuple[int, ...]
-    scale: tuple[float, float] | None
+    scale: tuple[float, ...] | None
     files: tuple[tuple[Any, tuple[int, ...]], ...]
 
     def read(
@@ -108,24 +114,33 @@ class Scene:
 
     def _shown(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.scale is not None:
-            low, high = self.scale
+            low, high = pairs(self.scale).T[..., None, None].astype(np.float32)
             share = (np.nan_to_num(values.astype(np.float32)) - low) / (high - low)
             values = np.round(255 * np.clip(share, 0, 1))
         rgb = np.broadcast_to(values, (3, *valid.shape))
         return np.where(valid, rgb, 0).astype(np.uint8).transpose(1, 2, 0), valid
 
-    def measured(self, percentiles: tuple[float, float]) -> tuple[float, float]:
-        """Percentiles of the valid values, on a sample.
+    def measured(self, view: View) -> tuple[float, ...]:
+        """Percentiles of the valid values, on a sample: of all bands together, or of each.
 
         Raises UserError where there is no valid pixel, or all are equal.
         """
         values, valid = self._values(shrunk(self.height, self.width, _SAMPLE))
         if not valid.any():
             raise UserError(f"{self.name!r} has no valid pixel: all are nodata")
-        low, high = (float(v) for v in np.percentile(values[:, valid], percentiles))
-        if low == high:
-            raise UserError(f"values of {self.name!r} are all {low:g}: give --scale=BLACK,WHITE")
-        return low, high
+        bands = values[:, valid] if view.per_band else values[:, valid].reshape(1, -1)
+        found = tuple(float(v) for v in np.percentile(bands, view.percentiles, axis=1).T.ravel())
+        for low, high in pairs(found):
+            if low == high:
+                raise UserError(
+                    f"values of {self.name!r} are all {low:g}: give --scale=BLACK,WHITE"
+                )
+        return found
+
+
+def pairs(scale: Sequence[float]) -> np.ndarray:
+    """Black and white of a scale, float64 [1 or 3, 2]."""
+    return np.reshape(np.asarray(scale, np.float64), (-1, 2))
 
 
 def gdal() -> rasterio.Env:
@@ -165,9 +180,12 @@ def open_scene(source: str, view: View) -> Iterator[Scene]:
                 grid, size, files = _resampled(datasets, files, steps, stack, source)
                 ground = view.gsd, view.gsd
         bands = tuple(band for _, numbers in files for band in numbers)
+        if view.scale is not None and len(view.scale) > 2 and len(bands) == 1:
+            raise UserError(f"--scale of three bands for the one of {source!r}: give BLACK,WHITE")
         scene = Scene(source, first.crs, grid, *size, ground, bands, view.scale, files)
-        if view.scale is None and any(dataset.dtypes[0] != "uint8" for dataset in datasets):
-            scale = scene.measured(view.percentiles)
+        deep = any(dataset.dtypes[0] != "uint8" for dataset in datasets)
+        if view.scale is None and (deep or view.per_band):
+            scale = scene.measured(view)
             scene = Scene(source, first.crs, grid, *size, ground, bands, scale, files)
         yield scene
 

@@ -13,6 +13,7 @@ from graft_jax.map.__main__ import run
 from graft_jax.map.quicklook import round_length
 from graft_jax.map.scene import View, open_scene
 from graft_jax.map.similarity import Scan, dense
+from rsvl_jax.errors import UserError
 from rsvl_jax.runtime import exit_status
 
 
@@ -134,6 +135,25 @@ def test_sixteen_bits_are_scaled_and_say_so(tmp_path, output):
         assert file.tags()["scale"] == f"{pixels.min()},{pixels.max()}"
 
 
+def test_bands_may_have_a_scale_each(tmp_path):
+    eight = made.patchwork(64, 64)
+    eight[0, 0], eight[0, 1] = 0, 255  # so that every band reaches from black to white
+    hazy = eight.astype(np.uint16) * (2, 3, 4) + np.uint16((100, 300, 900))
+    source = made.write(tmp_path / "s.tif", hazy)
+    scale = (100, 610, 300, 1065, 900, 1920)
+    for view in (View(scale=scale), View(percentiles=(0, 100), per_band=True)):
+        with open_scene(source, view) as scene:
+            assert scene.scale == scale
+            np.testing.assert_array_equal(scene.read(0, 0, 64)[0], eight)
+    with open_scene(source, View(percentiles=(0, 100))) as scene:
+        assert scene.scale == (100, 1920)
+    with (
+        pytest.raises(UserError, match="three bands for the one"),
+        open_scene(source, View(bands=(1,), scale=scale)),
+    ):
+        pass
+
+
 def test_bands_are_chosen_and_one_is_grey(tmp_path):
     pixels = np.concatenate([made.patchwork(40, 40), made.patchwork(40, 40, seed=1)], axis=2)
     source = made.write(tmp_path / "s.tif", pixels)
@@ -193,6 +213,8 @@ def test_a_broken_off_map_leaves_nothing(scene, output):
         (("--bands=1,2",), ("red",), "'1,2'"),
         (("--bands=9,8,7",), ("red",), "3 bands, not 9"),
         (("--scale=5,5",), ("red",), "(5.0, 5.0)"),
+        (("--scale=0,5,3,2,0,5",), ("red",), "pairs of rising values"),
+        (("--scale=0,5", "--per_band"), ("red",), "leave one out"),
         (("--percentiles=60,40",), ("red",), "60"),
         (("--gsd=-1",), ("red",), "-1"),
         (("--gsd=500",), ("red",), "12 x 6 pixels"),
