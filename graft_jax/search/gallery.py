@@ -26,7 +26,7 @@ _OWN_CSS = """
   grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); }
 .hits li { break-inside: avoid; font-size: .8rem; line-height: 1.35; scroll-margin-top: 1rem; }
 .hits li:target { outline: 3px solid var(--held); outline-offset: 4px; }
-.hits img { width: 100%; aspect-ratio: 1; margin-bottom: .35rem; }
+.hits img { width: 100%; aspect-ratio: 1; margin-bottom: .35rem; outline: 1px solid var(--line); }
 .hits .score { display: flex; justify-content: space-between; font-size: .9rem; }
 .hits .score b { color: var(--held); }
 .hits span { display: block; overflow-wrap: anywhere; }
