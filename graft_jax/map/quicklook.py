@@ -35,8 +35,9 @@ def write(path: str, output: str, scene: Scene, settings: Settings) -> None:
     down = -(-panels // across)
     longest = max(shape)
     width, height = (_INCHES * side / longest for side in shape[::-1])
-    right = 1.5 if settings.kind == "class" else 0.0  # inches, for the names of the classes
-    size = across * (width + 0.25) + right, down * (height + 0.75) + 0.35
+    # Inches for the names of the classes at the right, or for the scales of cosines below.
+    right, below = (1.5, 0.3) if settings.kind == "class" else (0.0, 0.75)
+    size = across * (width + 0.25) + right, down * (height + below) + 0.35
     with matplotlib.rc_context({"font.size": 8}):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.09))
         axes = figure.subplots(down, across, squeeze=False).ravel()

@@ -66,6 +66,18 @@ def test_one_colour_gives_one_value_without_seams():
         np.testing.assert_allclose(band, cosine((200, 30, 90), word), atol=1e-6)
 
 
+def test_windows_that_say_different_things_are_blended_without_seams():
+    """One value a window: from pixel to pixel no more may change than raised cosines do."""
+    model, pixels = ColoursModel(), made.patchwork(96, 160)
+    pixels[:, 70:] //= 4
+    found = dense(model, made.Array(pixels), scan(model, level="image"))
+    for band in found:
+        span = band.max() - band.min()
+        assert span > 0.1
+        for axis in (0, 1):
+            assert np.abs(np.diff(band, axis=axis)).max() < span * np.pi / model.image_size
+
+
 @pytest.mark.parametrize("side", [16, 37, 1000])
 def test_where_the_work_is_split_changes_nothing(side):
     model, image = ColoursModel(), made.Array(made.patchwork(90, 117))
