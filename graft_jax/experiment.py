@@ -21,6 +21,7 @@ from graft_jax.ground import GroundCache
 from graft_jax.illustrate import illustrate
 from graft_jax.inputs import Inputs, transform
 from graft_jax.objective import GraftObjective
+from graft_jax.segment import score as segmentation
 from graft_jax.teacher import Teacher, TextImage
 from rsvl_jax import report
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
@@ -226,14 +227,17 @@ class Experiment:
     def _score(self, bench: Bench, students: list[Contestant], path: str) -> None:
         revision = resume.code_revision()
         old, untrained = self.teacher.model(), self.teacher.untrained()
+        train = evaluate.read(self.inputs.train)
         cards = evaluate.score(
             bench,
             students,
             Contestant("teacher", old, _origin(old, self.teacher.step, revision)),
             Contestant("untrained", untrained, _origin(untrained, 0, revision)),
-            train=evaluate.read(self.inputs.train),
+            train=train,
             fine=evaluate.fine_means(self.cache("test"), self.inputs.split("test")),
         )
+        others = {evaluate.TEACHER: old, evaluate.UNTRAINED: untrained}
+        cards += segmentation.score(bench, students, others, train=train)
         if jax.process_index() == 0:
             card.write(path, cards)
             print(card.markdown(cards), evaluate.summary(cards), sep="\n", flush=True)
