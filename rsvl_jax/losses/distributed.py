@@ -91,13 +91,14 @@ class Plan:
         ring = [(i, (i + 1) % self.hops) for i in range(self.hops)]
         send = functools.partial(jax.lax.ppermute, axis_name=self.outer, perm=ring)
         leaves, structure = jax.tree.flatten(tree)
-        # What is not an embedding goes in one message: a hop costs by messages as by bytes.
-        small = [i for i, x in enumerate(leaves) if _packs(x, max(x.size for x in leaves))]
-        packed = send(jnp.concatenate([_to_words(leaves[i]) for i in small])) if small else None
+        # What is no embedding goes in one message: a hop costs by messages as by bytes.
+        largest = max(x.size for x in leaves)
+        small = [i for i, x in enumerate(leaves) if _packs(x, largest)]
+        if small:
+            packed = send(jnp.concatenate([_to_words(leaves[i]) for i in small]))
         for i, x in enumerate(leaves):
             if i in small:
-                words, packed = packed[: x.size], packed[x.size :]
-                leaves[i] = _from_words(words, x)
+                leaves[i], packed = _from_words(packed[: x.size], x), packed[x.size :]
             else:
                 leaves[i] = send(x)
         return jax.tree.unflatten(structure, leaves)
