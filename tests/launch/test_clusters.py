@@ -128,6 +128,7 @@ class Job:
 
     def start(self):
         own = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "LAUNCH_LOGS": str(self.folder)}
+        own["SLURM_CPUS_PER_TASK"] = "5"
         path = {"PATH": self.programs.environment()["PATH"], "LAUNCH_RESTARTS_PER_HOUR": "2"}
         command = ["bash", str(SCRIPT), "python", "-m", "x"]
         return subprocess.Popen(command, env={**own, **path}, stdout=subprocess.PIPE, text=True)
@@ -175,6 +176,13 @@ def test_a_crash_loop_of_a_job_ends(job):
     times.write_text("1\n2\n3\n")  # long ago
     job.run()
     assert len(job.requeued()) == 3
+
+
+def test_tasks_get_the_cores_that_the_job_asked_for(job):
+    seen = job.folder / "seen"
+    (job.folder / "srun").write_text(f"#!/bin/bash\necho $SRUN_CPUS_PER_TASK >{seen}\n")
+    job.run()
+    assert seen.read_text() == "5\n"
 
 
 def test_a_signal_to_the_job_script_is_passed_on(job):
