@@ -71,6 +71,11 @@ start() {
     rm -f "$state/$label.status"
     nohup setsid bash "$code/launch/on_host.sh" watch "$@" </dev/null >>"$state/$label.log" 2>&1 &
     echo $! >"$state/$label.pid"
+    # Until it shows as what it is, a second `start` could not tell that it is there.
+    until running "$label" || [ -f "$state/$label.status" ]; do
+        kill -0 $! 2>/dev/null || return 0
+        sleep 0.05
+    done
 }
 
 status() {

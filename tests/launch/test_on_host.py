@@ -10,7 +10,7 @@ import pytest
 from fake_programs import ROOT
 
 SCRIPT = ROOT / "launch" / "on_host.sh"
-SAVE = "trap 'sleep 0.3; exit 75' TERM; while :; do sleep 0.1; done"
+SAVE = "trap 'sleep 0.3; exit 75' TERM; echo once >>{}; while :; do sleep 0.1; done"
 
 
 @pytest.fixture
@@ -40,17 +40,25 @@ def until_ended(host):
     return said
 
 
+def until_exists(path):
+    deadline = time.time() + 30
+    while not path.exists():
+        assert time.time() < deadline
+        time.sleep(0.02)
+
+
 def test_a_run_and_its_status_and_log(host):
-    host("start", "run", "--", "bash", "-c", "echo hello $WORD; pwd; exit 3")
+    host("start", "run", "--", "bash", "-c", "pwd; exit 3")
     assert until_ended(host) == "ended 3"
     assert host("log", "run", "5").splitlines()[-1] == str(ROOT)
 
 
 def test_starting_twice_runs_once(host, tmp_path):
-    line = f"echo once >>{tmp_path}/starts; {SAVE}"
+    line = SAVE.format(tmp_path / "starts")
     host("start", "run", "--", "bash", "-c", line)
     host("start", "run", "--", "bash", "-c", line)
     assert told(host) == "running"
+    until_exists(tmp_path / "starts")
     host("stop", "run")
     assert until_ended(host) == "ended 75"  # the status of the save, not of the signal
     assert (tmp_path / "starts").read_text() == "once\n"
@@ -58,8 +66,10 @@ def test_starting_twice_runs_once(host, tmp_path):
     assert until_ended(host) == "ended 0"
 
 
-def test_what_does_not_stop_is_killed(host):
-    host("start", "run", "--", "bash", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+def test_what_does_not_stop_is_killed(host, tmp_path):
+    deaf = f"trap '' TERM; touch {tmp_path}/ready; while :; do sleep 0.1; done"
+    host("start", "run", "--", "bash", "-c", deaf)
+    until_exists(tmp_path / "ready")
     host("stop", "run")
     time.sleep(0.3)
     assert told(host) == "running"
