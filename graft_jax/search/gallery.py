@@ -1,7 +1,6 @@
 """The ranked gallery: one HTML file that needs nothing else."""
 
 import base64
-from string import Template
 
 import numpy as np
 
@@ -11,8 +10,7 @@ from graft_jax.search.picture import degrees
 from graft_jax.search.ranking import Found, Hit
 from graft_jax.search.settings import Search
 from rsvl_jax.report.files import replace_file
-from rsvl_jax.report.markup import Safe, join, number, tag
-from rsvl_jax.report.style import CSS
+from rsvl_jax.report.markup import Safe, document, number, tag
 
 _OWN_CSS = """
 .locator { margin: 1rem 0 1.4rem; }
@@ -33,22 +31,6 @@ _OWN_CSS = """
 .hits .soft { color: var(--soft); }
 """
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-$body
-</body>
-</html>
-""")
-
 
 def write(path: str, found: Found, about: About, settings: Search) -> None:
     """Writes the gallery of a search; readers see the old file or the new one, never a part."""
@@ -68,7 +50,7 @@ def render(found: Found, about: About, settings: Search) -> str:
         tag("main", [_section(found, n, locator) for n in range(len(found.queries))]),
         tag("footer", "Written by graft_jax.search. This file needs nothing else: no network."),
     ]
-    return _PAGE.substitute(title=join(title), css=CSS + _OWN_CSS, body=join(body))
+    return document(title, body, css=_OWN_CSS)
 
 
 def _facts(found: Found, about: About, settings: Search) -> Safe:

@@ -3,9 +3,30 @@
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from string import Template
 from typing import Union
 
+from rsvl_jax.report.style import CSS
+
 _VOID = frozenset({"img", "br", "hr", "meta", "col"})
+
+
+# Nothing may be fetched, even if text from the data should slip through as markup.
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>$css</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
 
 
 class Safe(str):
@@ -35,6 +56,11 @@ def join(children: Child) -> Safe:
     if isinstance(children, str):
         return Safe(html.escape(children, quote=False))
     return Safe("".join(join(child) for child in children))
+
+
+def document(title: str, body: Child, css: str = "") -> str:
+    """A whole page in the report's style, and `css` beside it; it loads nothing from elsewhere."""
+    return _PAGE.substitute(title=join(title), css=CSS + css, body=join(body))
 
 
 def _attribute(name: str, value: object) -> str:

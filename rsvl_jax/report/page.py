@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from string import Template
 from typing import Any
 
 from rsvl_jax.report import files, illustrations, maps, pictures, scores, training
@@ -12,32 +11,14 @@ from rsvl_jax.report.markup import (
     Safe,
     Section,
     details,
-    join,
+    document,
     missing,
     number,
     table,
     tag,
 )
-from rsvl_jax.report.style import CSS
 
 FILENAME = "report.html"
-
-# Nothing may be fetched, even if text from the data should slip through as markup.
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-$body
-</body>
-</html>
-""")
 
 
 def write(workdir: str, shown: Illustrations | None = None) -> str:
@@ -73,7 +54,7 @@ def render(run: Run, shown: Illustrations) -> str:
         tag("main", [section.render() for section in sections]),
         tag("footer", "Written by rsvl_jax.report. This file needs nothing else: no network."),
     ]
-    return _PAGE.substitute(title=join(title), css=CSS, body=join(body))
+    return document(title, body)
 
 
 def _header(run: Run, shown: Illustrations, title: str) -> list[Safe]:
