@@ -46,6 +46,9 @@ def run(steps: int) -> config_dict.ConfigDict:
         checkpoint=section(every_steps=100, keep=2),
         metrics=section(every_steps=10, tensorboard=True),
         evaluation=section(every_steps=200, batch_size=256),
+        # The matrix of all similarities: "dense", "gather" or "ring"; "auto" is dense while it is
+        # small. inner: mesh axes over which "ring" gathers, such as those inside a slice.
+        contrast=section(implementation="auto", inner=()),
         # Devices along each axis; one may be -1: all that are left.
         mesh=section(replica=1, data=-1, fsdp=1, tensor=1),
     )

@@ -127,7 +127,6 @@ def _paper(name: str) -> common.Preset:
         config.model.dtype = "bfloat16"  # not given
         config.objective.level = "image"
         config.objective.temperature = 0.07  # the released checkpoints hold 1 / 0.07
-        config.objective.block_rows = 1024
         config.checkpoint.update(every_steps=1000, keep=3)
         config.metrics.every_steps = 50
         config.evaluation.every_steps = 0

@@ -34,7 +34,7 @@ class Experiment:
     def __init__(self, config: ConfigDict, workdir: str, inputs: Inputs, mesh: Mesh):
         self.config, self.workdir, self.inputs, self.mesh = config, workdir, inputs, mesh
         settings = from_config(config)
-        self.objective = FlavarsObjective(config, codebook=inputs.codebook(settings))
+        self.objective = FlavarsObjective(config, codebook=inputs.codebook(settings), mesh=mesh)
         self._encoders = EncoderFactory(self.objective, inputs.tokenizer)
 
     @classmethod

@@ -16,6 +16,7 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 | objective         | mim_design, image_tokenizer, codebook_size, image_mask_ratio,            |
 |                   | text_mask_ratio, norm_pixels, itm_negatives, identical_captions,         |
 |                   | contrast, image_pooling, logit_scale_init, logit_scale_max               |
+| contrast          | implementation, inner: see `losses.distributed.Spread`                   |
 | data              | mean, std, streams                                                       |
 
 A term whose weight is the number 0 is off, and the parts that only it would train do not exist.
@@ -26,6 +27,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from flavars_jax import flops, inference, terms
 from flavars_jax.model import FlavarsModel
@@ -33,6 +35,7 @@ from flavars_jax.settings import CONTRASTS, from_config
 from rsvl_jax.errors import UserError
 from rsvl_jax.losses import contrastive
 from rsvl_jax.models import functional
+from rsvl_jax.objectives.settings import spread
 from rsvl_jax.training.objective import Term, Weight
 
 Tree = Any
@@ -43,15 +46,16 @@ class FlavarsObjective:
 
     config: see the table above. codebook: of the image tokenizer, needed where patches are
     predicted as visual words: centroids float32 [codebook_size, patch*patch*3] for "patches", the
-    encoder's parameters as a nested dict for "dalle".
+    encoder's parameters as a nested dict for "dalle". mesh: over which contrasts are spread.
 
     Raises UserError for a config that cannot be, and for a codebook that does not fit it.
     """
 
     weights: Mapping[str, Weight]
 
-    def __init__(self, config: Any, codebook: Any = None):
+    def __init__(self, config: Any, codebook: Any = None, mesh: Mesh | None = None):
         self.settings = from_config(config)
+        self._spread = spread(config, mesh)
         self.weights = self.settings.weights
         self._graph = functional.structure(self._make)
         self._codebook = self._checked(codebook) if self.settings.predicts_codes else None
@@ -75,7 +79,7 @@ class FlavarsObjective:
         batch: {"paired": sample, "image": sample, "text": sample}, the last two optional; which
         pass feeds which term is told in `terms`. rng: key for dropout and hard negatives.
         """
-        return terms.compute(self._bind(params, frozen), batch, rng)
+        return terms.compute(self._bind(params, frozen), batch, rng, self._spread)
 
     def project(self, params: Tree) -> Tree:
         """Parameters with the logarithm of each logit scale in [0, logit_scale_max].

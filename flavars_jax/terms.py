@@ -20,6 +20,8 @@ import jax.numpy as jnp
 
 from flavars_jax.model import ContrastHead, FlavarsModel, Sample, Views, interleave, named_key
 from rsvl_jax.losses import contrastive, masked, matching
+from rsvl_jax.losses.distributed import DENSE, Spread
+from rsvl_jax.losses.relation import Relation
 from rsvl_jax.models.transformer import Encoded
 from rsvl_jax.models.vit import patchify
 from rsvl_jax.objectives import contrast, mae
@@ -31,8 +33,13 @@ Rows = jax.Array | None  # weights of the rows, float [B]; None: all count
 NO_VIEWS = Views(None, None)
 
 
-def compute(model: FlavarsModel, batch: Batch, rng: jax.Array) -> dict[str, Term]:
-    """name -> (sum, count) of every term that is on. rng: key for dropout and hard negatives."""
+def compute(
+    model: FlavarsModel, batch: Batch, rng: jax.Array, spread: Spread = DENSE
+) -> dict[str, Term]:
+    """name -> (sum, count) of every term that is on. rng: key for dropout and hard negatives.
+
+    spread: how devices divide the contrasts.
+    """
     on, batch = model.settings.on, _with_codes(model, batch)
     image, text = _encode_pairs(model, batch, rng) if "paired" in batch else (NO_VIEWS, NO_VIEWS)
     found: dict[str, Term] = {}
@@ -42,7 +49,7 @@ def compute(model: FlavarsModel, batch: Batch, rng: jax.Array) -> dict[str, Term
         found["mlm"] = _mlm(model, batch, text, rng)
     if "paired" in batch:
         found |= _fused_terms(model, batch["paired"], image.masked, text.masked, rng)
-        found |= _contrasts(model, batch["paired"], image.clean, text.clean, rng)
+        found |= _contrasts(model, batch["paired"], image.clean, text.clean, rng, spread)
     if model.settings.hard_itm:
         found["itm"] = _hard_matching(model, batch["paired"], image.clean, text.clean, rng)
     return found
@@ -163,7 +170,12 @@ def _pixels_term(
 
 
 def _contrasts(
-    model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
+    model: FlavarsModel,
+    pairs: Sample,
+    image: Encoded,
+    text: Encoded,
+    rng: jax.Array,
+    spread: Spread,
 ) -> dict[str, Term]:
     """The global contrasts between whole images, class tokens of whole texts, and places."""
     on, found = model.settings.on, {}
@@ -179,16 +191,17 @@ def _contrasts(
     if "image_text" in on:
         head = model.image_text
         a, b = head.image(model.pool(image.tokens)), head.text(text.tokens[:, 0])
-        found["image_text"] = _contrast(head, a, b, positives, rows)
+        found["image_text"] = _contrast(head, a, b, spread, positives, rows)
     if "image_location" in on:
         head = model.image_location
         # A swapped text does not part an image from its place: all rows count.
-        found["image_location"] = _contrast(head, head.image(model.pool(image.tokens)), place)
+        whole = head.image(model.pool(image.tokens))
+        found["image_location"] = _contrast(head, whole, place, spread)
     if "text_location" in on:
         head = model.text_location
         words = head.text(text.tokens[:, 0])
         by_text = None if positives is None else positives.T
-        found["text_location"] = _contrast(head, words, place, by_text, rows)
+        found["text_location"] = _contrast(head, words, place, spread, by_text, rows)
     return found
 
 
@@ -196,12 +209,19 @@ def _contrast(
     head: ContrastHead,
     a: jax.Array,
     b: jax.Array,
-    positives: jax.Array | None = None,
+    spread: Spread,
+    positives: Relation | None = None,
     rows: Rows = None,
 ) -> Term:
     bias = None if head.bias is None else head.bias[...]
     return contrast.term(
-        a=a, b=b, scale=head.scale(), bias=bias, positives=positives, row_weights=rows
+        a=a,
+        b=b,
+        scale=head.scale(),
+        bias=bias,
+        positives=positives,
+        row_weights=rows,
+        spread=spread,
     )
 
 

@@ -129,7 +129,12 @@ class Experiment:
         """The students', which start as the teacher's image tower."""
         tower = self.teacher.ground_tower()
         inside = self.config.data.ground == "step"
-        return GraftObjective(self.config, start=tower.params, ground=tower if inside else None)
+        return GraftObjective(
+            self.config,
+            start=tower.params,
+            ground=tower if inside else None,
+            mesh=self.mesh,
+        )
 
     def train(self, seed: int) -> TrainState:
         """Trains the student of a seed, from its newest checkpoint if there is one."""

@@ -9,6 +9,7 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 | objective         | level ("image", "pixel", "both"), contrast ("softmax", "sigmoid"),       |
 |                   | temperature, learn_temperature, symmetric, mask_overlaps, block_rows     |
 | objective.weights | image_ground, pixel_ground: of the terms of the level                    |
+| contrast          | implementation, inner: see `losses.distributed.Spread`                   |
 | data              | photos (slots of a tile), mean, std                                      |
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from graft_jax import terms
 from graft_jax.model import Student, normalise
@@ -28,6 +30,7 @@ from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models import clip, functional
 from rsvl_jax.models.clip import ClipVision, ClipVisionConfig
+from rsvl_jax.objectives.settings import spread
 from rsvl_jax.training.objective import Term, Weight
 
 Tree = Any
@@ -53,15 +56,22 @@ class GraftObjective:
 
     config: see the table above. start: parameters of an image tower (a `ClipVision` of the
     student's sizes) that the student starts from; None: random ones. ground: needed where batches
-    hold photos instead of their embeddings.
+    hold photos instead of their embeddings. mesh: over which contrasts are spread.
 
     Raises UserError for a config that cannot be, and for towers that do not fit it.
     """
 
     weights: Mapping[str, Weight]
 
-    def __init__(self, config: Any, start: Tree | None = None, ground: GroundTower | None = None):
+    def __init__(
+        self,
+        config: Any,
+        start: Tree | None = None,
+        ground: GroundTower | None = None,
+        mesh: Mesh | None = None,
+    ):
         self.settings = from_config(config)
+        self._spread = spread(config, mesh)
         self.weights = self.settings.weights
         self._graph = functional.structure(self._make)
         self._ground = ground
@@ -108,7 +118,8 @@ class GraftObjective:
         """
         sample = batch["pairs"]
         photos = self._photos(frozen, sample)
-        return terms.compute(self._bind(params), sample, jax.lax.stop_gradient(photos))
+        photos = jax.lax.stop_gradient(photos)
+        return terms.compute(self._bind(params), sample, photos, self._spread)
 
     def project(self, params: Tree) -> Tree:
         """Parameters with the logarithm of a learned logit scale in [0, ln 100]."""

@@ -63,7 +63,7 @@ class Teacher:
         """Opens the newest checkpoint of a directory. Raises UserError where there is none."""
         found = saved.metadata(directory)
         self.config = ConfigDict(found["config"])
-        self.objective = ImageTextObjective(self.config)
+        self.objective = ImageTextObjective(self.config, mesh)
         self._mesh, self._manifest = mesh, found["manifest"]
         state = loop.load_state(workdir=directory, **self._run)
         self.step = int(jax.device_get(state.step))
@@ -130,7 +130,7 @@ def train(config: ConfigDict, inputs: Inputs, directory: str, mesh: Mesh) -> Non
     manifest = inputs.manifest | {"splits": {"train": len(views)}, "of": "fine views"}
     loop.fit(
         config=own,
-        objective=ImageTextObjective(own),
+        objective=ImageTextObjective(own, mesh),
         make_batches=lambda step: _batches(own, views, tokenizer, mesh, step),
         manifest=manifest,
         workdir=directory,

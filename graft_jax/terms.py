@@ -7,6 +7,8 @@ Photos of every other tile of the global batch are negatives, but for those of t
 same ground, and for copies of the same photo; see `rsvl_jax.losses.multi_positive`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -14,15 +16,20 @@ from graft_jax.model import Student
 from graft_jax.settings import IMAGE, PIXEL
 from rsvl_jax.errors import UserError
 from rsvl_jax.losses import masked, multi_positive
+from rsvl_jax.losses.distributed import DENSE, Spread
+from rsvl_jax.losses.relation import Relation, same_id
 from rsvl_jax.training.objective import Term
 
 Sample = dict[str, jax.Array]
 
 
-def compute(model: Student, sample: Sample, photos: jax.Array) -> dict[str, Term]:
+def compute(
+    model: Student, sample: Sample, photos: jax.Array, spread: Spread = DENSE
+) -> dict[str, Term]:
     """name -> (sum over tiles, tiles that have a photo) of every term that is on.
 
-    sample: see `objective.GraftObjective.terms`; photos: frozen embeddings [B, P, E].
+    sample: see `objective.GraftObjective.terms`; photos: frozen embeddings [B, P, E];
+    spread: how devices divide the contrasts.
     """
     s = model.settings
     if photos.shape[-1] != s.satellite.embed_dim:
@@ -33,12 +40,12 @@ def compute(model: Student, sample: Sample, photos: jax.Array) -> dict[str, Term
     out, mask, found = model.encode(sample["image"]), sample["photo_mask"], {}
     ignore = same_ground(sample, footprints=s.mask_overlaps)
     if IMAGE in s.weights:
-        found[IMAGE] = _contrast(model, out.embedding, photos, mask, sample, ignore)
+        found[IMAGE] = _contrast(model, out.embedding, photos, mask, sample, ignore, spread)
     if PIXEL in s.weights:
         patches, inside = patch_of(sample["photo_xy"], sample["image"], s.satellite.vit.patch_size)
         # Gathered before the projection, which then runs on P patches of N.
         anchors = model.projector(masked.gather(out.hidden[:, 1:], patches))
-        found[PIXEL] = _contrast(model, anchors, photos, mask & inside, sample, ignore)
+        found[PIXEL] = _contrast(model, anchors, photos, mask & inside, sample, ignore, spread)
     return found
 
 
@@ -48,22 +55,22 @@ def _contrast(
     photos: jax.Array,
     mask: jax.Array,
     sample: Sample,
-    ignore: jax.Array,
+    ignore: Relation,
+    spread: Spread,
 ) -> Term:
-    arguments = {
+    arguments: dict[str, Any] = {
         "anchors": anchors,
         "photos": photos,
         "mask": mask,
         "logit_scale": model.logit_scale(),
         "photo_ids": sample["photo_id"],
         "ignore": ignore,
+        "block_rows": model.settings.block_rows,
+        "spread": spread,
     }
-    blocks = model.settings.block_rows
     if model.bias is not None:
-        bias = model.bias[...]
-        return multi_positive.sigmoid(**arguments, logit_bias=bias, block_rows=blocks)
-    symmetric = model.settings.symmetric
-    return multi_positive.info_nce(**arguments, symmetric=symmetric, block_rows=blocks)
+        return multi_positive.sigmoid(**arguments, logit_bias=model.bias[...])
+    return multi_positive.info_nce(**arguments, symmetric=model.settings.symmetric)
 
 
 def patch_of(xy: jax.Array, images: jax.Array, patch_size: int) -> tuple[jax.Array, jax.Array]:
@@ -78,23 +85,28 @@ def patch_of(xy: jax.Array, images: jax.Array, patch_size: int) -> tuple[jax.Arr
     return cell[..., 1] * (images.shape[2] // patch_size) + cell[..., 0], inside
 
 
-def same_ground(sample: Sample, *, footprints: bool) -> jax.Array:
-    """bool [B, B]: whether two tiles are the same tile, or, with `footprints`, overlap."""
-    tiles = sample["tile_id"]
-    same = tiles[:, None] == tiles[None, :]
-    return same | overlaps(sample["footprint"]) if footprints else same
+def same_ground(sample: Sample, *, footprints: bool) -> Relation:
+    """[B, B]: whether two tiles are the same tile, or, with `footprints`, overlap."""
+    if not footprints:
+        return same_id(sample["tile_id"])
+    keys = sample["tile_id"], sample["footprint"]
+    return Relation(keys, keys, _same_ground)
 
 
-def overlaps(footprint: jax.Array) -> jax.Array:
-    """Whether two footprints share ground, bool [B, B]; a shared edge is none.
+def _same_ground(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return (a[0][:, None] == b[0]) | overlaps(a[1], b[1])
 
-    footprint float32 [B, 4]: west, south, east, north in degrees; longitudes count modulo 360, and
+
+def overlaps(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Whether footprints a [A, 4] and b [B, 4] share ground, bool [A, B]; a shared edge is none.
+
+    A footprint is west, south, east, north in degrees, float; longitudes count modulo 360, and
     east is not less than west: above 180 across the antimeridian.
     """
-    west, south, east, north = footprint.astype(jnp.float32).T
+    west, south, east, north = (edge[:, None] for edge in a.astype(jnp.float32).T)
+    west_b, south_b, east_b, north_b = b.astype(jnp.float32).T
     # Where one begins, seen from the beginning of the other, going east.
-    start = jnp.mod(west[None, :] - west[:, None], 360.0)
-    width = east - west
-    begins_inside = start < width[:, None]
-    meets = begins_inside | begins_inside.T
-    return meets & (south[:, None] < north[None, :]) & (south[None, :] < north[:, None])
+    meets = (jnp.mod(west_b - west, 360.0) < east - west) | (
+        jnp.mod(west - west_b, 360.0) < east_b - west_b
+    )
+    return meets & (south < north_b) & (south_b < north)

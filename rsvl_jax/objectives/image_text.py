@@ -10,6 +10,7 @@ Config keys that it reads:
 | model       | embed_dim, activation, init_std, scan, remat, attention, dtype                  |
 | objective   | contrast ("softmax", "sigmoid"), identical_captions, logit_scale_init,          |
 |             | logit_scale_max                                                                 |
+| contrast    | implementation, inner: see `losses.distributed.Spread`                          |
 | data        | mean, std                                                                       |
 """
 
@@ -19,15 +20,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
+from rsvl_jax.losses.relation import same_id
 from rsvl_jax.models import clip, functional
 from rsvl_jax.models.clip import Clip, ClipConfig, ClipTextConfig
 from rsvl_jax.models.image_tokenizer import unit_range
 from rsvl_jax.models.text import TextConfig
 from rsvl_jax.objectives import contrast
-from rsvl_jax.objectives.settings import channels, choice, positive, transformer
+from rsvl_jax.objectives.settings import channels, choice, positive, spread, transformer
 from rsvl_jax.training.objective import Term, Weight
 
 Tree = Any
@@ -92,8 +95,10 @@ class ImageTextObjective:
 
     weights: Mapping[str, Weight] = {TERM: 1.0}
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any, mesh: Mesh | None = None):
+        """mesh: the devices over which contrasts are spread, see `settings.spread`."""
         self.settings = from_config(config)
+        self._spread = spread(config, mesh)
         self._graph = functional.structure(self._make)
 
     def init(self, rng: jax.Array) -> dict[str, Tree]:
@@ -113,7 +118,7 @@ class ImageTextObjective:
         model, pairs = self._bind(params, frozen), batch["paired"]
         positives = None
         if self.settings.identical_captions:
-            positives = contrastive.identical(pairs["text_id"])
+            positives = same_id(pairs["text_id"])
         return {
             TERM: contrast.term(
                 a=model.image(self._normalise(pairs["image"])).embedding,
@@ -121,6 +126,7 @@ class ImageTextObjective:
                 scale=model.scale(),
                 bias=None if model.bias is None else model.bias[...],
                 positives=positives,
+                spread=self._spread,
             )
         }
 

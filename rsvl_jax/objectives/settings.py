@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from jax.sharding import Mesh
+
 from rsvl_jax.errors import UserError
+from rsvl_jax.losses.distributed import DENSE, Spread
 from rsvl_jax.models.transformer import TransformerConfig
 from rsvl_jax.models.vit import CHANNELS
 
@@ -31,6 +34,17 @@ def channels(key: str, values: Any) -> tuple[float, ...]:
     if key.endswith("std") and min(numbers) <= 0:
         raise UserError(f"{key}={values!r} must be above zero: images are divided by it")
     return numbers
+
+
+def spread(config: Any, mesh: Mesh | None) -> Spread:
+    """How contrasts are divided over a mesh, by `config.contrast`; dense where there is none.
+
+    Raises UserError for an implementation or an axis that does not exist.
+    """
+    section = config.get("contrast")
+    if section is None:
+        return DENSE
+    return Spread(section.implementation, mesh, inner=tuple(section.inner))
 
 
 def transformer(key: str, sizes: Any, running: Any, *, ln_eps: float) -> TransformerConfig:

@@ -27,6 +27,7 @@ FREE_KEYS = (
     "evaluation.*",
     "report.*",
     "mesh.*",
+    "contrast.*",
     "data.dir",
     "data.workers",
     "data.threads",

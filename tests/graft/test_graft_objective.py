@@ -62,7 +62,7 @@ def test_the_batch_has_what_is_to_be_tested():
     s = tiny.sample()
     near = np.array([[shares_ground(s, a, b, True) for b in range(8)] for a in range(8)])
     assert near[5, 7] and near[6, 7] and near[0, 1] and not near[2, 3] and not near[5, 6]
-    assert np.array_equal(terms.same_ground(s, footprints=True), near)
+    assert np.array_equal(terms.same_ground(s, footprints=True).matrix(), near)
 
 
 @pytest.mark.parametrize("footprints", [True, False])
@@ -142,7 +142,7 @@ def test_overlaps_of_footprints():
     wanted = np.eye(len(boxes), dtype=bool)
     for a, b in ((0, 2), (1, 2), (0, 3), (4, 5), *((i, 7) for i in range(7))):
         wanted[a, b] = wanted[b, a] = True
-    np.testing.assert_array_equal(terms.overlaps(np.array(boxes, np.float32)), wanted)
+    np.testing.assert_array_equal(terms.overlaps(*[jnp.array(boxes, jnp.float32)] * 2), wanted)
 
 
 def test_random_footprints_overlap_as_intervals_do():
@@ -152,7 +152,7 @@ def test_random_footprints_overlap_as_intervals_do():
     boxes = np.stack([west, south, west + size[:, 0], south + size[:, 1]], axis=1)
     s = {"tile_id": np.arange(60), "footprint": boxes.astype(np.float32)}
     wanted = [[shares_ground(s, a, b, True) for b in range(60)] for a in range(60)]
-    np.testing.assert_array_equal(terms.overlaps(s["footprint"]), wanted)
+    np.testing.assert_array_equal(terms.overlaps(s["footprint"], s["footprint"]), wanted)
 
 
 def test_the_student_starts_as_its_teacher():

@@ -11,7 +11,7 @@ from rsvl_jax.objectives import contrast, mae, weights
 
 def test_swapped_texts_make_no_positives_of_their_images():
     ids, matches = jnp.array([7, 8, 7, 7]), jnp.array([1, 1, 1, 0])
-    got = contrast.caption_positives(text_ids=ids, matches=matches)
+    got = contrast.caption_positives(text_ids=ids, matches=matches).matrix()
     # Images 0 and 2 match every text 7, also the swapped one; image 3 has no known text.
     np.testing.assert_array_equal(got, [[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0]])
 
