@@ -120,5 +120,6 @@ def test_a_ring_of_tpus_takes_no_more_than_four_mebibytes():
     )
     row = [cell.strip() for cell in found.stdout.strip().splitlines()[-1].strip("|").split("|")]
     assert row[:4] == ["info_nce", "ring", "v5e:8x8", "32,768"]
-    assert 0 < float(row[4]) <= 4
+    # Zero where the compiler finds room for all of it in the vector memory of the chip.
+    assert float(row[4]) <= 4
     assert "all-gather" not in row[6]
