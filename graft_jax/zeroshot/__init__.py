@@ -1,0 +1,1 @@
+"""Zero-shot classification and retrieval of folders of labelled images by text."""
