@@ -51,6 +51,18 @@ def run(steps: int) -> config_dict.ConfigDict:
         contrast=section(implementation="auto", inner=()),
         # Devices along each axis; one may be -1: all that are left.
         mesh=section(replica=1, data=-1, fsdp=1, tensor=1),
+        # How the processes of a run find one another: "auto", "none", "tpu", "slurm", or "explicit"
+        # (this is number `process` of `processes`, which meet at `coordinator`, HOST:PORT).
+        distributed=section(
+            kind="auto",
+            coordinator=config_dict.placeholder(str),
+            processes=config_dict.placeholder(int),
+            process=config_dict.placeholder(int),
+            timeout_s=300.0,
+        ),
+        # A step, save or evaluation that takes longer ends the process, with the stacks of all
+        # threads on stderr and status 70; 0: no limit.
+        watchdog=section(seconds=1800.0),
     )
     config.training.steps = steps
     config.optimizer.warmup_percent = 5.0

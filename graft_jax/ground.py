@@ -24,6 +24,7 @@ from rsvl_jax.data.pairs import Record, Source
 from rsvl_jax.data.transforms import CorruptImage, decode, resize
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.evaluation.features import extract
+from rsvl_jax.parallel import distributed
 from rsvl_jax.report.files import replace_file
 from rsvl_jax.training.signals import StopSignal
 
@@ -148,7 +149,8 @@ def ensure(
     """
     _check_header(directory, {"format": FORMAT, "tower": tower.fingerprint, **data})
     count = -(-len(source) // TILES)
-    done = next((n for n in range(count) if not _is_whole(directory, n)), count)
+    found = next((n for n in range(count) if not _is_whole(directory, n)), count)
+    done = distributed.from_first(found)
     if done < count:
         maker = _Maker(tower, source, directory, batch_size, mesh, skip_corrupt)
         maker.run(done, count)
@@ -201,7 +203,7 @@ class _Maker:
         numbers = tqdm(range(done, count), "embedding photos", unit="shard", disable=silent)
         with StopSignal() as stop:
             for number in numbers:
-                if stop.requested:
+                if stop.agreed():
                     raise Preempted(
                         f"embedded {number} of {count} shards of photos; "
                         "run the same command again to go on"

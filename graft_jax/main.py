@@ -11,7 +11,7 @@ from rsvl_jax import command, runtime
 def run() -> None:
     """Parses the command line, starts JAX and hands over."""
     arguments = command.arguments()
-    runtime.start()
+    runtime.start(processes=arguments.config.distributed)
     # After `start`: importing it opens nothing yet, but what it imports may.
     from graft_jax import experiment
 

@@ -34,6 +34,7 @@ TOKENIZER = "tokenizer.model"
 TEXTS = 64  # encoded at a time: one shape, one compilation
 # What of the run's data section is the teacher's affair too.
 _DATA = ("name", "dir", "batch_size", "workers", "threads", "skip_corrupt", "mean", "std")
+_RUN = ("training", "optimizer", "checkpoint", "metrics", "evaluation", "mesh", "watchdog", "model")
 _CROPS = ("crop_scale", "crop_ratio", "flip_horizontal", "flip_vertical", "rotate")
 
 
@@ -143,7 +144,7 @@ def recipe(config: ConfigDict) -> ConfigDict:
     """The teacher's own run: the sections of the config, with the values of `teacher` in them."""
     whole = config.copy_and_resolve_references()
     own = ConfigDict({"seed": whole.seed})
-    for name in ("training", "optimizer", "checkpoint", "metrics", "evaluation", "mesh", "model"):
+    for name in _RUN:
         own[name] = whole[name]
     own.data = {key: whole.data[key] for key in (*_DATA, *_CROPS)}
     own.objective = whole.teacher.objective

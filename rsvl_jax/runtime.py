@@ -1,16 +1,21 @@
 """Starts JAX for a run and turns the ways a run can end into exit statuses.
 
 Exit status: 0 finished · 2 bad flag, config or input (one line says what and how to mend it) ·
-75 preempted after a complete save, run it again · anything else is a defect.
+70 stalled: a step, save or evaluation took longer than `watchdog.seconds`, and the stacks of all
+threads were written · 75 preempted after a complete save, or left alone by another process of the
+run: run it again · anything else is a defect.
 """
 
 import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from rsvl_jax.errors import Preempted, UserError
+from rsvl_jax.parallel import distributed
 
 # Measured on AVX-512 machines with XLA:CPU: erf, tanh and exp run up to twice as fast on 512-bit
 # vectors, and XLA prefers 256 by default.
@@ -29,12 +34,13 @@ def add_xla_flags() -> None:
     os.environ["XLA_FLAGS"] = " ".join([present, *missing]).strip()
 
 
-def start(cache_dir: str | None = None) -> None:
-    """Prepares JAX: compiler flags and the persistent compilation cache.
+def start(cache_dir: str | None = None, *, processes: Mapping[str, Any] | None = None) -> None:
+    """Prepares JAX: compiler flags, the persistent compilation cache, and the other processes.
 
     Args:
       cache_dir: where compiled programs are kept; None takes `JAX_COMPILATION_CACHE_DIR`, or
         `~/.cache/rsvl_jax/xla`.
+      processes: `config.distributed`, see `parallel.distributed.start`; None: this one alone.
     """
     add_xla_flags()
     import jax  # Imported here so that the flags above are read by the first backend.
@@ -43,6 +49,8 @@ def start(cache_dir: str | None = None) -> None:
     path = cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
     jax.config.update("jax_compilation_cache_dir", path)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if processes is not None:
+        distributed.start(**processes)
 
 
 def release_memory() -> None:
@@ -57,7 +65,17 @@ def release_memory() -> None:
 
 
 def exit_status(run: Callable[[], None]) -> int:
-    """Runs `run` and returns the exit status for how it ended, telling why on stderr."""
+    """Runs `run` and returns the exit status for how it ended, telling why on stderr.
+
+    One of several processes that fails ends at once: JAX's own clean-up would wait for the others.
+    """
+    status = _ending(run)
+    if status not in (0, 75) and distributed.running():
+        _end_at_once(status)
+    return status
+
+
+def _ending(run: Callable[[], None]) -> int:
     try:
         run()
     except UserError as error:
@@ -72,4 +90,19 @@ def exit_status(run: Callable[[], None]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: cannot write{where}: {error.strerror}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if not distributed.running():
+            raise
+        traceback.print_exc()
+        if distributed.is_loss_of_peer(error):
+            text = "left alone by another process of the run; run the same command again to go on"
+            print(f"preempted: {text}", file=sys.stderr)
+            _end_at_once(75)
+        _end_at_once(1)
     return 0
+
+
+def _end_at_once(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

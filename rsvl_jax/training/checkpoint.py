@@ -5,13 +5,15 @@ temporary name and renamed when complete, so that a step's name alone says that 
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from rsvl_jax.errors import UserError
+from rsvl_jax.errors import Preempted, UserError
+from rsvl_jax.parallel import distributed
 from rsvl_jax.training.state import TrainState
 
 Tree = Any
@@ -129,9 +132,9 @@ class Checkpoints:
         once an older one has been restored. Raises UserError if all of them are damaged.
         """
         damaged: dict[int, str] = {}
-        for step in reversed(self.steps()):
+        for step in distributed.from_first(self.steps())[::-1]:
             try:
-                metadata = self._read_metadata(step)
+                metadata = _together(functools.partial(self._read_metadata, step))
                 check(metadata)
                 state = self._read_state(step, abstract, metadata["checksum"])
             except UserError:
@@ -157,12 +160,14 @@ class Checkpoints:
             for name, size in json.loads(sealed.read_text()).items():
                 if found.get(name) != size:
                     raise ValueError(f"{name} has {found.get(name, 0)} of {size} bytes")
-        arguments = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return dict(self._manager.restore(step, args=arguments)["meta"])
+        with _reader(ocp.JsonCheckpointHandler) as reader:
+            return dict(reader.restore(self.path(step) / "meta", args=ocp.args.JsonRestore()))
 
     def _read_state(self, step: int, abstract: TrainState, expected: int) -> TrainState:
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(abstract)))
-        state = TrainState(**self._manager.restore(step, args=arguments)["state"])
+        arguments = ocp.args.StandardRestore(_as_dict(abstract))
+        with _reader(ocp.StandardCheckpointHandler) as reader:
+            read = functools.partial(reader.restore, self.path(step) / "state", args=arguments)
+            state = TrainState(**_together(read))
         if checksum(state) != expected:
             raise ValueError("the arrays are not those that were saved (checksums differ)")
         return state
@@ -180,6 +185,7 @@ class Checkpoints:
                         target.rmtree()
                     self.path(step).rename(target)
             logger.warning("moved the damaged checkpoint of step %d to %s", step, target)
+        distributed.wait_for_all("damaged checkpoints are set aside")
         self._manager.reload()
 
     def close(self) -> None:
@@ -188,6 +194,40 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A save under way needs all processes: one that fails must not wait for the others.
+        if error is None or isinstance(error, Preempted) or not distributed.running():
+            self.close()
+
+
+def _together(read: Callable[[], Any]) -> Any:
+    """What `read` returns, if it returns on every process: none shall go on with another one."""
+    value, failure = None, None
+    try:
+        value = read()
+    except Exception as error:
+        failure = error
+    if distributed.everywhere(failure is None):
+        return value
+    raise failure or ValueError("another process cannot read it")
+
+
+def _reader(handler: type) -> ocp.Checkpointer:
+    """A reader for this process alone: where it fails, no other waits for it in a barrier."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"reader{own}"
+    )
+    return ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 def _quiet_orbax() -> None:

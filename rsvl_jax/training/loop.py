@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
+from rsvl_jax.parallel import distributed
 from rsvl_jax.parallel.mesh import check_batch, describe
 from rsvl_jax.parallel.sharding import bytes_per_device
 from rsvl_jax.training import resume
@@ -29,6 +30,7 @@ from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.signals import StopSignal
 from rsvl_jax.training.state import TrainState, abstract_state, create_state, shardings_of
 from rsvl_jax.training.step import CompiledStep, Metrics
+from rsvl_jax.training.watchdog import Watchdog
 
 Tree = Any
 Evaluate = Callable[[TrainState, int], dict[str, float]]
@@ -65,8 +67,9 @@ def fit(
     plan = parts.plan
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
-        checkpoints = Checkpoints(_folder(workdir), plan.keep)
-        stack.callback(checkpoints.close)
+        watchdog = stack.enter_context(Watchdog(_patience(config)))
+        checkpoints = stack.enter_context(Checkpoints(_folder(workdir), plan.keep))
+        watchdog.now("restoring a checkpoint")
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
         _write_config(workdir, parts.metadata["config"])
         state = restored[0] if restored else parts.create()
@@ -74,7 +77,7 @@ def fit(
         if restored:
             say(f"restored the checkpoint of step {step}")
         truncate(workdir, step if restored else -1)
-        evaluated = has_evaluation(workdir, step)
+        evaluated = distributed.from_first(has_evaluation(workdir, step))
         if step >= plan.total and (evaluated or evaluate is None):
             say(f"finished: {workdir} stands at step {step} of {plan.total}")
             return state
@@ -90,8 +93,10 @@ def fit(
             ),
             progress=Progress(plan.total, step, plan.batch_size),
             stop=stop,
+            watchdog=watchdog,
             state=state,
             step=step,
+            saved=step if restored else None,
             evaluated=evaluated,
         )
         stack.callback(loop.close)
@@ -159,6 +164,10 @@ def _folder(workdir: str) -> str:
     return os.path.join(workdir, "checkpoints")
 
 
+def _patience(config: ConfigDict) -> float:
+    return config.get("watchdog", {}).get("seconds", 0.0)
+
+
 def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
@@ -186,13 +195,13 @@ class _Loop:
     chrono: Chrono
     progress: Progress
     stop: StopSignal
+    watchdog: Watchdog
     state: TrainState
     step: int
+    saved: int | None
     evaluated: bool
 
     def __post_init__(self) -> None:
-        steps = self.checkpoints.steps()
-        self._saved = steps[-1] if steps else None
         # Steps dispatched and not yet known to be finished, and the line held back for one period.
         self._running: deque[tuple[int, Metrics]] = deque()
         self._held: tuple[int, Metrics, dict[str, float | None]] | None = None
@@ -202,7 +211,7 @@ class _Loop:
         self._skipped: list[str] = getattr(batches, "skipped", [])
         try:
             while True:
-                if self.stop.requested:
+                if self.stop.agreed():
                     self._preempt()
                 if self._due(self.plan.evaluate_every, at_start=True):
                     self._evaluate()
@@ -210,6 +219,7 @@ class _Loop:
                     self._save()
                 if self.step >= self.plan.total:
                     break
+                self.watchdog.now(f"step {self.step + 1}")
                 with self.chrono.waiting():
                     batch = next(batches)
                 self._train(batch)
@@ -218,6 +228,7 @@ class _Loop:
                 batches.close()
             if skipped := getattr(batches, "skipped", []):
                 say(f"replaced {len(skipped)} records that cannot be decoded: {_few(skipped)}")
+        self.watchdog.now("finishing the last save")
         self.checkpoints.wait()
         say(f"finished: step {self.step} of {self.plan.total}")
         return self.state
@@ -231,6 +242,7 @@ class _Loop:
         if self.evaluate is None or self.evaluated:
             return
         self._flush()
+        self.watchdog.now(f"the evaluation of step {self.step}")
         with self.chrono.pause():
             scores = self.evaluate(self.state, self.step)
         values = {f"eval/{name.removeprefix('eval/')}": float(v) for name, v in scores.items()}
@@ -239,12 +251,13 @@ class _Loop:
 
     def _save(self) -> None:
         """Saves with every metric up to this step on disk, so that a resume lacks none."""
-        if self._saved == self.step:
+        if self.saved == self.step:
             return
         self._flush()
+        self.watchdog.now(f"saving step {self.step}")
         with self.chrono.pause():
             self.checkpoints.save(self.step, self.state, self.metadata)
-            self._saved = self.step
+            self.saved = self.step
 
     def _train(self, batch: Tree) -> None:
         with self.chrono.pause():
@@ -306,7 +319,7 @@ class _Loop:
             return
         self._write_held()
         self.checkpoints.wait()
-        good = self.checkpoints.path(self._saved) if self._saved is not None else "none yet"
+        good = self.checkpoints.path(self.saved) if self.saved is not None else "none yet"
         raise NonFiniteLoss(
             f"loss not finite at step {step}: {what}; last good checkpoint: {good}; "
             "lower optimizer.learning_rate, or set training.nonfinite='skip'"
