@@ -36,12 +36,12 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.losses import contrastive
 from rsvl_jax.models import functional
 from rsvl_jax.objectives.settings import spread
-from rsvl_jax.training.objective import Term, Weight
+from rsvl_jax.training.objective import Split, Term, Weight
 
 Tree = Any
 
 
-class FlavarsObjective:
+class FlavarsObjective(Split):
     """FLAVARS as `rsvl_jax.training.objective.Objective`, with the encoders for evaluation.
 
     config: see the table above. codebook: of the image tokenizer, needed where patches are
@@ -73,13 +73,37 @@ class FlavarsObjective:
         """The structure of `init`, with a tuple of logical axis names for each array."""
         return functional.logical_axes(self._make)
 
-    def terms(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> dict[str, Term]:
-        """name -> (sum, count) of each term in `weights`, float32 scalars, over the global batch.
+    @property
+    def whole_batch(self) -> Mapping[str, str]:
+        """The term that takes other rows whole, see `Split`."""
+        if not self.settings.hard_itm:
+            return {}
+        return {
+            "objective.itm_negatives='hard'": "it draws among all pairs, and fuses the tokens of "
+            "what it draws ('swap' does not)"
+        }
+
+    def prepare(self, batch: Tree) -> Tree:
+        """See `terms.prepare`.
 
         batch: {"paired": sample, "image": sample, "text": sample}, the last two optional; which
-        pass feeds which term is told in `terms`. rng: key for dropout and hard negatives.
+        pass feeds which term is told in `terms`.
         """
-        return terms.compute(self._bind(params, frozen), batch, rng, self._spread)
+        return terms.prepare(batch)
+
+    def embed(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> Tree:
+        """Contrast -> its two embeddings [B, E]. rng: key for dropout."""
+        return terms.embed(self._bind(params, frozen), batch, rng)
+
+    def encode(
+        self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array
+    ) -> tuple[Tree, dict[str, Term]]:
+        """The embeddings, and the other terms. rng: key for dropout and hard negatives."""
+        return terms.encode(self._bind(params, frozen), batch, rng)
+
+    def relate(self, params: Tree, frozen: Tree, embeddings: Tree, batch: Tree) -> dict[str, Term]:
+        """The contrasts."""
+        return terms.relate(self._bind(params, frozen), embeddings, batch, self._spread)
 
     def project(self, params: Tree) -> Tree:
         """Parameters with the logarithm of each logit scale in [0, logit_scale_max].

@@ -29,19 +29,37 @@ from rsvl_jax.training.objective import Term
 
 Batch = dict[str, Sample]
 Head = Callable[[jax.Array], jax.Array]
+Embeddings = dict[str, tuple[jax.Array, jax.Array]]  # by contrast, [B, E] each
 Rows = jax.Array | None  # weights of the rows, float [B]; None: all count
 NO_VIEWS = Views(None, None)
 
 
-def compute(
-    model: FlavarsModel, batch: Batch, rng: jax.Array, spread: Spread = DENSE
-) -> dict[str, Term]:
-    """name -> (sum, count) of every term that is on. rng: key for dropout and hard negatives.
+def prepare(batch: Batch) -> Batch:
+    """The batch with the weights of the pairs' rows, float32 [B] "rows": all of them have a say."""
+    if "paired" not in batch:
+        return batch
+    rows = matching.matching_rows(batch["paired"]["itm_label"])
+    return batch | {"paired": batch["paired"] | {"rows": rows}}
 
-    spread: how devices divide the contrasts.
+
+def embed(model: FlavarsModel, batch: Batch, rng: jax.Array) -> Embeddings:
+    """The embeddings of `encode` alone, by the passes on whole inputs alone."""
+    if model.settings.image.transformer.dropout:
+        return encode(model, batch, rng)[0]  # draws depend on what is encoded together
+    if "paired" not in batch:
+        return {}
+    image, text = _encode_pairs(model, batch, rng, masks=False)
+    return _embeddings(model, batch["paired"], image.clean, text.clean, rng)
+
+
+def encode(model: FlavarsModel, batch: Batch, rng: jax.Array) -> tuple[Embeddings, dict[str, Term]]:
+    """The pairs' embeddings, and name -> (sum, count) of every term that is on but the contrasts.
+
+    batch: after `prepare`. rng: key for dropout and hard negatives.
     """
     on, batch = model.settings.on, _with_codes(model, batch)
     image, text = _encode_pairs(model, batch, rng) if "paired" in batch else (NO_VIEWS, NO_VIEWS)
+    embeddings: Embeddings = {}
     found: dict[str, Term] = {}
     if "mim" in on:
         found["mim"] = _mim(model, batch, image, rng)
@@ -49,10 +67,10 @@ def compute(
         found["mlm"] = _mlm(model, batch, text, rng)
     if "paired" in batch:
         found |= _fused_terms(model, batch["paired"], image.masked, text.masked, rng)
-        found |= _contrasts(model, batch["paired"], image.clean, text.clean, rng, spread)
+        embeddings = _embeddings(model, batch["paired"], image.clean, text.clean, rng)
     if model.settings.hard_itm:
         found["itm"] = _hard_matching(model, batch["paired"], image.clean, text.clean, rng)
-    return found
+    return embeddings, found
 
 
 def _with_codes(model: FlavarsModel, batch: Batch) -> Batch:
@@ -70,10 +88,12 @@ def _with_codes(model: FlavarsModel, batch: Batch) -> Batch:
     return found
 
 
-def _encode_pairs(model: FlavarsModel, batch: Batch, rng: jax.Array) -> tuple[Views, Views]:
+def _encode_pairs(
+    model: FlavarsModel, batch: Batch, rng: jax.Array, *, masks: bool = True
+) -> tuple[Views, Views]:
     s, pairs = model.settings, batch["paired"]
-    masked_image = s.fuses_masked or ("mim" in s.on and "image" not in batch)
-    masked_text = s.fuses_masked or ("mlm" in s.on and "text" not in batch)
+    masked_image = masks and (s.fuses_masked or ("mim" in s.on and "image" not in batch))
+    masked_text = masks and (s.fuses_masked or ("mlm" in s.on and "text" not in batch))
     return (
         model.encode_images(
             pairs, clean=s.sees_clean_images, masked=masked_image, rng=named_key(rng, "image")
@@ -115,7 +135,7 @@ def _fused_terms(
     if not s.fuses_masked:
         return {}
     fused = model.fuse_masked(image, text, pairs, named_key(rng, "fusion"))
-    rows = matching.matching_rows(pairs["itm_label"])
+    rows = pairs["rows"]
     # [CLS_M, CLS_I, patches, text]
     patches, words = fused[:, 2 : 2 + s.patches], fused[:, 2 + s.patches :]
     if "mmm_image" in s.on and s.mae:
@@ -169,40 +189,49 @@ def _pixels_term(
     )
 
 
-def _contrasts(
-    model: FlavarsModel,
-    pairs: Sample,
-    image: Encoded,
-    text: Encoded,
-    rng: jax.Array,
-    spread: Spread,
-) -> dict[str, Term]:
-    """The global contrasts between whole images, class tokens of whole texts, and places."""
+def _embeddings(
+    model: FlavarsModel, pairs: Sample, image: Encoded, text: Encoded, rng: jax.Array
+) -> Embeddings:
+    """Whole images, class tokens of whole texts, and places, in the space of each contrast."""
     on, found = model.settings.on, {}
-    rows = matching.matching_rows(pairs["itm_label"])
-    positives = None
-    if model.settings.identical_captions:
-        positives = contrast.caption_positives(
-            text_ids=pairs["text_id"], matches=pairs["itm_label"]
-        )
     if model.location is not None:
         key = named_key(rng, "location")
         place = model.location(lon=pairs["lon"], lat=pairs["lat"], rng=key)
     if "image_text" in on:
         head = model.image_text
-        a, b = head.image(model.pool(image.tokens)), head.text(text.tokens[:, 0])
-        found["image_text"] = _contrast(head, a, b, spread, positives, rows)
+        found["image_text"] = head.image(model.pool(image.tokens)), head.text(text.tokens[:, 0])
     if "image_location" in on:
-        head = model.image_location
-        # A swapped text does not part an image from its place: all rows count.
-        whole = head.image(model.pool(image.tokens))
-        found["image_location"] = _contrast(head, whole, place, spread)
+        found["image_location"] = model.image_location.image(model.pool(image.tokens)), place
     if "text_location" in on:
-        head = model.text_location
-        words = head.text(text.tokens[:, 0])
-        by_text = None if positives is None else positives.T
-        found["text_location"] = _contrast(head, words, place, spread, by_text, rows)
+        found["text_location"] = model.text_location.text(text.tokens[:, 0]), place
     return found
+
+
+def relate(
+    model: FlavarsModel, embeddings: Embeddings, batch: Batch, spread: Spread = DENSE
+) -> dict[str, Term]:
+    """name -> (sum, count) of the global contrasts.
+
+    batch: after `prepare`; spread: how devices divide the contrasts.
+    """
+    if not embeddings:
+        return {}
+    pairs, positives = batch["paired"], None
+    if model.settings.identical_captions:
+        positives = contrast.caption_positives(
+            text_ids=pairs["text_id"], matches=pairs["itm_label"]
+        )
+    by_text = None if positives is None else positives.T
+    # A swapped text does not part an image from its place: all rows count.
+    matches = {
+        "image_text": (positives, pairs["rows"]),
+        "image_location": (None, None),
+        "text_location": (by_text, pairs["rows"]),
+    }
+    return {
+        name: _contrast(getattr(model, name), a, b, spread, *matches[name])
+        for name, (a, b) in embeddings.items()
+    }
 
 
 def _contrast(
@@ -210,8 +239,8 @@ def _contrast(
     a: jax.Array,
     b: jax.Array,
     spread: Spread,
-    positives: Relation | None = None,
-    rows: Rows = None,
+    positives: Relation | None,
+    rows: Rows,
 ) -> Term:
     bias = None if head.bias is None else head.bias[...]
     return contrast.term(

@@ -31,7 +31,7 @@ from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models import clip, functional
 from rsvl_jax.models.clip import ClipVision, ClipVisionConfig
 from rsvl_jax.objectives.settings import spread
-from rsvl_jax.training.objective import Term, Weight
+from rsvl_jax.training.objective import Split, Term, Weight
 
 Tree = Any
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's
@@ -51,7 +51,7 @@ class GroundTower:
     std: tuple[float, ...]
 
 
-class GraftObjective:
+class GraftObjective(Split):
     """GRAFT as `rsvl_jax.training.objective.Objective`, with the student's encoder.
 
     config: see the table above. start: parameters of an image tower (a `ClipVision` of the
@@ -108,8 +108,8 @@ class GraftObjective:
             axes["frozen"] = {"ground": functional.logical_axes(self._make_ground)["params"]}
         return axes
 
-    def terms(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> dict[str, Term]:
-        """name -> (sum, count) of each term in `weights`, float32 scalars, over the global batch.
+    def embed(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> Tree:
+        """{"anchors": see `terms.embed`, "photos": [B, P, E], frozen}.
 
         batch["pairs"]: image uint8 [B, H, W, 3]; tile_id int [B]; footprint float32 [B, 4], see
         `terms.overlaps`; photo_mask bool [B, P]; photo_id int [B, P]; photo_xy float32 [B, P, 2],
@@ -118,8 +118,12 @@ class GraftObjective:
         """
         sample = batch["pairs"]
         photos = self._photos(frozen, sample)
-        photos = jax.lax.stop_gradient(photos)
-        return terms.compute(self._bind(params), sample, photos, self._spread)
+        return {"anchors": terms.embed(self._bind(params), sample), "photos": photos}
+
+    def relate(self, params: Tree, frozen: Tree, embeddings: Tree, batch: Tree) -> dict[str, Term]:
+        """The terms of the level, over the tiles of the whole batch."""
+        anchors, photos = embeddings["anchors"], jax.lax.stop_gradient(embeddings["photos"])
+        return terms.relate(self._bind(params), anchors, photos, batch["pairs"], self._spread)
 
     def project(self, params: Tree) -> Tree:
         """Parameters with the logarithm of a learned logit scale in [0, ln 100]."""

@@ -23,13 +23,32 @@ from rsvl_jax.training.objective import Term
 Sample = dict[str, jax.Array]
 
 
-def compute(
-    model: Student, sample: Sample, photos: jax.Array, spread: Spread = DENSE
+def embed(model: Student, sample: Sample) -> dict[str, jax.Array]:
+    """name -> anchors of every term that is on: of tiles [B, E], of photos' patches [B, P, E].
+
+    sample: see `objective.GraftObjective.embed`.
+    """
+    s, out, found = model.settings, model.encode(sample["image"]), {}
+    if IMAGE in s.weights:
+        found[IMAGE] = out.embedding
+    if PIXEL in s.weights:
+        patches, _ = _patches(model, sample)
+        # Gathered before the projection, which then runs on P patches of N.
+        found[PIXEL] = model.projector(masked.gather(out.hidden[:, 1:], patches))
+    return found
+
+
+def relate(
+    model: Student,
+    anchors: dict[str, jax.Array],
+    photos: jax.Array,
+    sample: Sample,
+    spread: Spread = DENSE,
 ) -> dict[str, Term]:
     """name -> (sum over tiles, tiles that have a photo) of every term that is on.
 
-    sample: see `objective.GraftObjective.terms`; photos: frozen embeddings [B, P, E];
-    spread: how devices divide the contrasts.
+    anchors: of `embed`; photos: frozen embeddings [B, P, E]; spread: how devices divide the
+    contrasts.
     """
     s = model.settings
     if photos.shape[-1] != s.satellite.embed_dim:
@@ -37,16 +56,18 @@ def compute(
             f"photos are embedded in {photos.shape[-1]} dimensions, tiles in model.embed_dim="
             f"{s.satellite.embed_dim}: they are compared, set it to {photos.shape[-1]}"
         )
-    out, mask, found = model.encode(sample["image"]), sample["photo_mask"], {}
-    ignore = same_ground(sample, footprints=s.mask_overlaps)
-    if IMAGE in s.weights:
-        found[IMAGE] = _contrast(model, out.embedding, photos, mask, sample, ignore, spread)
-    if PIXEL in s.weights:
-        patches, inside = patch_of(sample["photo_xy"], sample["image"], s.satellite.vit.patch_size)
-        # Gathered before the projection, which then runs on P patches of N.
-        anchors = model.projector(masked.gather(out.hidden[:, 1:], patches))
-        found[PIXEL] = _contrast(model, anchors, photos, mask & inside, sample, ignore, spread)
-    return found
+    ignore, masks = same_ground(sample, footprints=s.mask_overlaps), {IMAGE: sample["photo_mask"]}
+    if PIXEL in anchors:
+        masks[PIXEL] = sample["photo_mask"] & _patches(model, sample)[1]
+    return {
+        name: _contrast(model, found, photos, masks[name], sample, ignore, spread)
+        for name, found in anchors.items()
+    }
+
+
+def _patches(model: Student, sample: Sample) -> tuple[jax.Array, jax.Array]:
+    patch_size = model.settings.satellite.vit.patch_size
+    return patch_of(sample["photo_xy"], sample["image"], patch_size)
 
 
 def _contrast(

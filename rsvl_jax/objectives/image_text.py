@@ -31,7 +31,7 @@ from rsvl_jax.models.image_tokenizer import unit_range
 from rsvl_jax.models.text import TextConfig
 from rsvl_jax.objectives import contrast
 from rsvl_jax.objectives.settings import channels, choice, positive, spread, transformer
-from rsvl_jax.training.objective import Term, Weight
+from rsvl_jax.training.objective import Split, Term, Weight
 
 Tree = Any
 TERM = "image_text"
@@ -86,7 +86,7 @@ def _text(model: Any) -> ClipTextConfig:
     return ClipTextConfig(words, positive("model.embed_dim", model.embed_dim), pool, eot_id)
 
 
-class ImageTextObjective:
+class ImageTextObjective(Split):
     """CLIP's two towers as `rsvl_jax.training.objective.Objective`, with both encoders.
 
     The parameters are those of `clip.Clip`: params["image"] is the image tower (a `ClipVision`),
@@ -109,20 +109,26 @@ class ImageTextObjective:
         """The structure of `init`, with a tuple of logical axis names for each array."""
         return functional.logical_axes(self._make)
 
-    def terms(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> dict[str, Term]:
-        """{"image_text": (sum, count)}, float32 scalars, over the global batch.
+    def embed(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> Tree:
+        """Of images and of texts, [B, E] each.
 
         batch["paired"]: image uint8 [B, H, W, 3], text int [B, T], text_mask bool [B, T], text_id
         int [B], equal for identical captions. rng is not used: nothing here is drawn.
         """
         model, pairs = self._bind(params, frozen), batch["paired"]
-        positives = None
+        images = model.image(self._normalise(pairs["image"])).embedding
+        return images, model.text(pairs["text"], pairs["text_mask"])
+
+    def relate(self, params: Tree, frozen: Tree, embeddings: Tree, batch: Tree) -> dict[str, Term]:
+        """{"image_text": (sum, count)}."""
+        model, positives = self._bind(params, frozen), None
         if self.settings.identical_captions:
-            positives = same_id(pairs["text_id"])
+            positives = same_id(batch["paired"]["text_id"])
+        a, b = embeddings
         return {
             TERM: contrast.term(
-                a=model.image(self._normalise(pairs["image"])).embedding,
-                b=model.text(pairs["text"], pairs["text_mask"]),
+                a=a,
+                b=b,
                 scale=model.scale(),
                 bias=None if model.bias is None else model.bias[...],
                 positives=positives,

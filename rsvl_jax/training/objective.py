@@ -51,6 +51,48 @@ class ReportsScalars(Protocol):
         ...
 
 
+class Split:
+    """Base of an objective whose rows are encoded each for itself, and related by embeddings.
+
+    Such a batch can be taken in micro-batches (`accumulate`) with the gradient of the whole: terms
+    that are sums over rows add up, and those that compare rows need nothing of them but embeddings.
+    A subclass has `embed` and `relate` if it compares rows, `encode` if it has sums over rows.
+    """
+
+    @property
+    def whole_batch(self) -> Mapping[str, str]:
+        """What keeps a batch from being taken in parts, name -> reason: a term whose draws or
+        inputs come from other rows, a layer with statistics of the batch."""
+        return {}
+
+    def prepare(self, batch: Tree) -> Tree:
+        """The batch with what a row must know of all others (not of parameters) put beside it."""
+        return batch
+
+    def embed(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> Tree:
+        """What rows are compared by: a tree of float arrays [B, ...], row i of the row i alone."""
+        return {}
+
+    def encode(
+        self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array
+    ) -> tuple[Tree, dict[str, Term]]:
+        """What `embed` returns, to the last draw of `rng`, and the terms that are sums over rows.
+
+        Counts do not depend on parameters.
+        """
+        return self.embed(params, frozen, batch, rng), {}
+
+    def relate(self, params: Tree, frozen: Tree, embeddings: Tree, batch: Tree) -> dict[str, Term]:
+        """The terms that compare rows, from the embeddings of all of them."""
+        return {}
+
+    def terms(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> dict[str, Term]:
+        """name -> (sum, count) of each loss term over the global batch, float32 scalars."""
+        batch = self.prepare(batch)
+        embeddings, found = self.encode(params, frozen, batch, rng)
+        return found | self.relate(params, frozen, embeddings, batch)
+
+
 def total(
     terms: Mapping[str, Term], weights: Mapping[str, Weight], step: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from rsvl_jax import runtime
 from rsvl_jax.parallel.sharding import replicated
+from rsvl_jax.training import accumulate
 from rsvl_jax.training.objective import Objective, ReportsScalars, total
 from rsvl_jax.training.optimizer import Optimizer
 from rsvl_jax.training.state import TrainState, shardings_of
@@ -20,9 +21,17 @@ Metrics = dict[str, jax.Array]
 
 
 def make_step(
-    objective: Objective, optimizer: Optimizer, seed: int
+    objective: Objective,
+    optimizer: Optimizer,
+    seed: int,
+    *,
+    micro_batches: int = 1,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Tree], tuple[TrainState, Metrics]]:
     """step(state, batch) -> (new state, metrics), pure and traceable.
+
+    micro_batches: parts that a batch is taken in, for the memory of one of them, see `accumulate`;
+    mesh: over which the batch is split. Raises UserError for an objective that has no parts.
 
     Random numbers come from fold_in(seed, state.step). An update whose loss or gradient is not
     finite is withheld: parameters, optimizer state and average stay as they are, `step` and
@@ -33,6 +42,8 @@ def make_step(
     and the bool `finite`.
     """
 
+    accumulate.check(objective, micro_batches)
+
     def step(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
@@ -40,7 +51,12 @@ def make_step(
             terms = objective.terms(params, state.frozen, batch, rng)
             return total(terms, objective.weights, state.step)
 
-        (loss, means), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        if micro_batches > 1:
+            (loss, means), grads = accumulate.value_and_grad(
+                objective, micro_batches, state, batch, rng, mesh
+            )
+        else:
+            (loss, means), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         rate = optimizer.rate(state.step)
@@ -103,9 +119,11 @@ class CompiledStep:
         abstract: TrainState,
         mesh: Mesh,
         seed: int,
+        micro_batches: int = 1,
     ) -> None:
+        """micro_batches: see `make_step`."""
         self._jitted = jax.jit(
-            make_step(objective, optimizer, seed),
+            make_step(objective, optimizer, seed, micro_batches=micro_batches, mesh=mesh),
             donate_argnums=0,
             out_shardings=(shardings_of(abstract), replicated(mesh)),
         )
