@@ -109,6 +109,22 @@ def line(
     )
 
 
+def together(curves: Sequence[Curve | None], *, label: str) -> Safe:
+    """Running means of several curves in one frame; number i has the class "run run<i>"."""
+    shown = [(index, _mean(curve)) for index, curve in enumerate(curves) if curve is not None]
+    values = np.concatenate([curve.values for _, curve in shown])
+    whole = Curve(np.array([max(int(curve.steps[-1]) for _, curve in shown)]), values)
+    frame = _Frame(max(int(whole.steps[-1]), 1), _ticks(*_span(whole, False), 3))
+    return tag(
+        "svg",
+        frame.grid(),
+        [_polyline(frame, curve, f"run run{index}") for index, curve in shown],
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        aria_label=label,
+    )
+
+
 def _span(curve: Curve, from_zero: bool) -> tuple[float, float]:
     low, high = float(curve.values.min()), float(curve.values.max())
     if from_zero:
@@ -176,11 +192,17 @@ def _paths(frame: _Frame, curve: Curve, smooth: bool) -> list[Safe]:
     """The running mean, over the raw values where there are enough of them."""
     if not smooth or len(curve.steps) < _NOISY:
         return [_polyline(frame, curve, "line")]
+    return [_polyline(frame, curve, "raw"), _polyline(frame, _mean(curve), "line")]
+
+
+def _mean(curve: Curve) -> Curve:
+    """The running mean, where there are enough values."""
+    if len(curve.steps) < _NOISY:
+        return curve
     window = max(3, len(curve.steps) // 15)
     kernel = np.ones(window)
     counts = np.convolve(np.ones(len(curve.values)), kernel, "same")
-    mean = Curve(curve.steps, np.convolve(curve.values, kernel, "same") / counts)
-    return [_polyline(frame, curve, "raw"), _polyline(frame, mean, "line")]
+    return Curve(curve.steps, np.convolve(curve.values, kernel, "same") / counts)
 
 
 def _polyline(frame: _Frame, curve: Curve, class_: str) -> Safe:
