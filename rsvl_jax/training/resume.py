@@ -28,6 +28,8 @@ FREE_KEYS = (
     "report.*",
     "mesh.*",
     "contrast.*",
+    "distributed.*",
+    "watchdog.*",
     "data.dir",
     "data.workers",
     "data.threads",
