@@ -14,7 +14,9 @@ The gradient is that of the whole batch but for the order of additions. Both pas
 draw from one key; as dropout draws by shape, its draws are not those of the whole batch.
 """
 
+import functools
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -69,49 +71,63 @@ def value_and_grad(
     add up in the type of their parameters. objective: one that `check` lets pass. Raises UserError,
     see `check_rows`.
     """
-    frozen, weights = state.frozen, objective.weights
+    passes = _Passes(objective, state)
     batch = objective.prepare(batch)
     parts = cut(batch, count, mesh), jax.random.split(rng, count)
-
-    def loss_of(terms: dict[str, Term]) -> jax.Array:
-        """What these terms add to the loss."""
-        others = {name: (jnp.zeros(()), jnp.ones(())) for name in weights.keys() - terms.keys()}
-        return total(terms | others, weights, state.step)[0]
-
-    def first(part: tuple[Tree, jax.Array]) -> tuple[Tree, Tree]:
-        # Of `encode` only counts are asked for: the compiler leaves the networks out.
-        _, found = objective.encode(state.params, frozen, *part)
-        embeddings = objective.embed(state.params, frozen, *part)
-        _check_embeddings(embeddings, part[0])
-        return embeddings, {name: n for name, (_, n) in found.items()}
-
-    embeddings, counts = jax.lax.map(first, parts)
+    embeddings, counts = jax.lax.map(passes.first, parts)
     embeddings, counts = join(embeddings, mesh), jax.tree.map(lambda n: n.sum(0), counts)
+    between = jax.value_and_grad(passes.between, argnums=(0, 1), has_aux=True)
+    (_, terms), (grads, pulled) = between(state.params, embeddings, batch)
+    start = grads, dict.fromkeys(counts, jnp.zeros((), jnp.float32))
+    second = functools.partial(passes.second, counts)
+    (grads, sums), _ = jax.lax.scan(second, start, (*parts, cut(pulled, count, mesh)))
+    terms |= {name: (value, counts[name]) for name, value in sums.items()}
+    return total(terms, objective.weights, state.step), grads
 
-    def related(params: Tree, embeddings: Tree) -> tuple[jax.Array, dict[str, Term]]:
-        terms = objective.relate(params, frozen, embeddings, batch)
-        return loss_of(terms), terms
 
-    pull = jax.value_and_grad(related, argnums=(0, 1), has_aux=True)
-    (_, terms), (grads, cotangents) = pull(state.params, embeddings)
+@dataclass(frozen=True)
+class _Passes:
+    """What is done with a micro-batch and its key, and with the whole batch between the passes."""
 
-    def second(carry: tuple[Tree, Tree], part: Tree) -> tuple[tuple[Tree, Tree], None]:
-        *part, cotangents = part
+    objective: Any
+    state: TrainState
+
+    def first(self, part: tuple[Tree, jax.Array]) -> tuple[Tree, Tree]:
+        """The embeddings of a micro-batch, and the counts of its own terms."""
+        # Of `encode` only counts are asked for: the compiler leaves the networks out.
+        _, found = self.objective.encode(self.state.params, self.state.frozen, *part)
+        embeddings = self.objective.embed(self.state.params, self.state.frozen, *part)
+        _check_embeddings(embeddings, part[0])
+        return embeddings, {name: jnp.asarray(n) for name, (_, n) in found.items()}
+
+    def between(
+        self, params: Tree, embeddings: Tree, batch: Tree
+    ) -> tuple[jax.Array, dict[str, Term]]:
+        """What the terms that compare rows add to the loss, and these terms."""
+        terms = self.objective.relate(params, self.state.frozen, embeddings, batch)
+        return self._loss(terms), terms
+
+    def second(
+        self, counts: dict[str, jax.Array], carry: tuple[Tree, Tree], part: Tree
+    ) -> tuple[tuple[Tree, Tree], None]:
+        """Adds a micro-batch's gradients and sums to those in `carry`."""
+        batch, key, pulled = part
 
         def encode(params: Tree) -> tuple[tuple[Tree, jax.Array], Tree]:
-            embeddings, found = objective.encode(params, frozen, *part)
-            sums = {name: value for name, (value, _) in found.items()}
-            own = loss_of({name: (value, counts[name]) for name, value in sums.items()})
+            embeddings, found = self.objective.encode(params, self.state.frozen, batch, key)
+            sums = {name: jnp.asarray(value, jnp.float32) for name, (value, _) in found.items()}
+            own = self._loss({name: (value, counts[name]) for name, value in sums.items()})
             return (embeddings, own), sums
 
-        _, pull, sums = jax.vjp(encode, state.params, has_aux=True)
-        (grads,) = pull((cotangents, jnp.ones((), jnp.float32)))
+        _, pull, sums = jax.vjp(encode, self.state.params, has_aux=True)
+        (grads,) = pull((pulled, jnp.ones((), jnp.float32)))
         return jax.tree.map(operator.add, carry, (grads, sums)), None
 
-    sums = {name: jnp.zeros((), jnp.float32) for name in counts}
-    (grads, sums), _ = jax.lax.scan(second, (grads, sums), (*parts, cut(cotangents, count, mesh)))
-    terms |= {name: (value, counts[name]) for name, value in sums.items()}
-    return total(terms, weights, state.step), grads
+    def _loss(self, terms: dict[str, Term]) -> jax.Array:
+        """What these terms alone add to the loss, other weights being of terms that are 0."""
+        weights, nothing = self.objective.weights, (jnp.zeros(()), jnp.ones(()))
+        others = dict.fromkeys(weights.keys() - terms.keys(), nothing)
+        return total(others | terms, weights, self.state.step)[0]
 
 
 def cut(tree: Tree, count: int, mesh: Mesh | None = None) -> Tree:
