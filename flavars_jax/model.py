@@ -144,9 +144,10 @@ class FlavarsModel(nnx.Module):
         self, sample: Sample, *, clean: bool, masked: bool, rng: jax.Array | None = None
     ) -> Views:
         """Encodes sample["text"], sample["text_masked"], or both in one pass of 2B texts."""
-        ids = [sample["text"]] * clean + [sample["text_masked"]] * masked
-        if not ids:
+        wanted = ["text"] * clean + ["text_masked"] * masked
+        if not wanted:
             return Views(None, None)
+        ids = [sample[name] for name in wanted]  # what no term masks, the batch does not have
         mask = interleave([sample["text_mask"]] * len(ids))
         return _views(self.text(interleave(ids), mask, rng=rng), clean, masked)
 
