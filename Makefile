@@ -13,7 +13,7 @@ data: $(VENV)/.run
 	$(BIN)/python -m rsvl_jax.datasets build --data_dir=data
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
