@@ -43,7 +43,9 @@ def run(steps: int) -> config_dict.ConfigDict:
             # Decay of an exponential moving average of the parameters, e.g. 0.999.
             ema=config_dict.placeholder(float),
         ),
-        checkpoint=section(every_steps=100, keep=2),
+        # Kept: the latest `keep`, those of steps that `keep_every` divides (0: none), and the one
+        # with the highest score `keep_best`, such as "eval/NAME" ("-eval/NAME": the lowest).
+        checkpoint=section(every_steps=100, keep=2, keep_every=0, keep_best=""),
         metrics=section(every_steps=10, tensorboard=True),
         evaluation=section(every_steps=200, batch_size=256),
         # The matrix of all similarities: "dense", "gather" or "ring"; "auto" is dense while it is

@@ -1,4 +1,4 @@
-"""Checkpoints: the only file that knows Orbax.
+"""Checkpoints; with `retention`, the only file that knows Orbax.
 
 Layout: `<directory>/<step>/` with the items `state` (arrays) and `meta` (JSON), written under a
 temporary name and renamed when complete, so that a step's name alone says that it was finished.
@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from etils import epath
 
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.parallel import distributed
+from rsvl_jax.training.retention import Retention, stored
 from rsvl_jax.training.state import TrainState
 
 Tree = Any
@@ -45,20 +46,21 @@ _DISK_WORDS = (
 class Checkpoints:
     """The checkpoints of one run: asynchronous saves, the newest whole one on restore."""
 
-    def __init__(self, directory: str, keep: int = 1, read_only: bool = False) -> None:
-        """Opens (and makes) a directory; keeps the latest `keep` checkpoints.
+    def __init__(self, directory: str, keep: int | Retention = 1, read_only: bool = False) -> None:
+        """Opens (and makes) a directory; keeps the latest `keep` checkpoints, or what it says.
 
         Leftovers of saves that were killed half-way are removed, unless `read_only`: then the run
         may be going on elsewhere, and nothing is touched.
         Raises UserError where the directory cannot be made or `keep` is not positive.
         """
-        if keep < 1:
-            raise UserError(f"checkpoint.keep={keep} must be 1 or more")
+        self._retention = Retention(keep) if isinstance(keep, int) else keep
         self.directory = epath.Path(directory if "://" in directory else os.path.abspath(directory))
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._retention.policy(),
+            # It makes Orbax write the score and read it back.
+            best_fn=stored if self._retention.best else None,
             # What Orbax would set itself, with a warning, where nothing is written.
-            max_to_keep=None if read_only else keep,
             save_interval_steps=0 if read_only else 1,
             create=not read_only,
             read_only=read_only,
@@ -77,12 +79,20 @@ class Checkpoints:
         """Where a step's checkpoint lies."""
         return self.directory / str(step)
 
-    def save(self, step: int, state: TrainState, metadata: Metadata) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        metadata: Metadata,
+        scores: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts saving; returns when the arrays are copied and `state` may be donated.
 
-        A save that is still under way is waited for. Raises UserError where the disk is full or
+        scores: of the evaluation of this step, where there was one, see `Retention`. A save that is
+        still under way is waited for. Raises UserError where the disk is full or
         read-only (also for the save before); finished checkpoints stay as they are.
         """
+        score = self._retention.score(scores)
         self.wait()
         self._check_space(state)
         meta = {**metadata, "step": step, "checksum": checksum(state)}
@@ -90,7 +100,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
         )
         with disk_errors(self.directory):
-            self._manager.save(step, args=arguments, force=True)
+            self._manager.save(step, args=arguments, metrics=score, force=True)
         self._unsealed = step
 
     def _check_space(self, state: TrainState) -> None:
@@ -164,13 +174,15 @@ class Checkpoints:
             return dict(reader.restore(self.path(step) / "meta", args=ocp.args.JsonRestore()))
 
     def _read_state(self, step: int, abstract: TrainState, expected: int) -> TrainState:
-        arguments = ocp.args.StandardRestore(_as_dict(abstract))
-        with _reader(ocp.StandardCheckpointHandler) as reader:
-            read = functools.partial(reader.restore, self.path(step) / "state", args=arguments)
-            state = TrainState(**_together(read))
+        state = _together(functools.partial(self._read_arrays, step, abstract))
         if checksum(state) != expected:
             raise ValueError("the arrays are not those that were saved (checksums differ)")
         return state
+
+    def _read_arrays(self, step: int, abstract: TrainState) -> TrainState:
+        arguments = ocp.args.StandardRestore(_as_dict(abstract))
+        with _reader(ocp.StandardCheckpointHandler) as reader:
+            return TrainState(**reader.restore(self.path(step) / "state", args=arguments))
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         """Moves damaged checkpoints out of the way of coming saves; nothing is deleted."""

@@ -27,6 +27,7 @@ from rsvl_jax.training.objective import Objective
 from rsvl_jax.training.optimizer import Optimizer, make_optimizer
 from rsvl_jax.training.plan import Plan, make_plan
 from rsvl_jax.training.progress import Progress, say
+from rsvl_jax.training.retention import Retention
 from rsvl_jax.training.signals import StopSignal
 from rsvl_jax.training.state import TrainState, abstract_state, create_state, shardings_of
 from rsvl_jax.training.step import CompiledStep, Metrics
@@ -68,10 +69,11 @@ def fit(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         watchdog = stack.enter_context(Watchdog(_patience(config)))
-        checkpoints = stack.enter_context(Checkpoints(_folder(workdir), plan.keep))
+        checkpoints = stack.enter_context(_open(workdir, plan, config))
         watchdog.now("restoring a checkpoint")
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
         _write_config(workdir, parts.metadata["config"])
+        watchdog.now("making the state")
         state = restored[0] if restored else parts.create()
         step = int(jax.device_get(state.step))
         if restored:
@@ -164,6 +166,13 @@ def _folder(workdir: str) -> str:
     return os.path.join(workdir, "checkpoints")
 
 
+def _open(workdir: str, plan: Plan, config: ConfigDict) -> Checkpoints:
+    """The run's checkpoints."""
+    own = config.checkpoint
+    kept = Retention(plan.keep, own.get("keep_every", 0), own.get("keep_best", ""))
+    return Checkpoints(_folder(workdir), kept)
+
+
 def _patience(config: ConfigDict) -> float:
     return config.get("watchdog", {}).get("seconds", 0.0)
 
@@ -202,6 +211,7 @@ class _Loop:
     evaluated: bool
 
     def __post_init__(self) -> None:
+        self._scores: dict[str, float] | None = None  # of this step
         # Steps dispatched and not yet known to be finished, and the line held back for one period.
         self._running: deque[tuple[int, Metrics]] = deque()
         self._held: tuple[int, Metrics, dict[str, float | None]] | None = None
@@ -248,6 +258,7 @@ class _Loop:
         values = {f"eval/{name.removeprefix('eval/')}": float(v) for name, v in scores.items()}
         self.writer.write(self.step, values)
         self.evaluated = True
+        self._scores = values
 
     def _save(self) -> None:
         """Saves with every metric up to this step on disk, so that a resume lacks none."""
@@ -256,7 +267,7 @@ class _Loop:
         self._flush()
         self.watchdog.now(f"saving step {self.step}")
         with self.chrono.pause():
-            self.checkpoints.save(self.step, self.state, self.metadata)
+            self.checkpoints.save(self.step, self.state, self.metadata, self._scores)
             self.saved = self.step
 
     def _train(self, batch: Tree) -> None:
@@ -268,6 +279,7 @@ class _Loop:
             self.state, metrics = self.step_fn(self.state, batch)
         self.step += 1
         self.evaluated = False
+        self._scores = None
         self._running.append((self.step, metrics))
         self._settle(_AHEAD)
 

@@ -9,64 +9,126 @@ uninterrupted run writes. `comparable` cuts that part off.
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+from etils import epath
 from tensorboardX import SummaryWriter
 
 from rsvl_jax.training.checkpoint import disk_errors
+from rsvl_jax.training.progress import say
 
 Value = float | int | None
 
 _FILE = "metrics.jsonl"
+_UPLOAD_SECONDS = 60.0
 
 
 class MetricWriter:
     """Writes metrics from process 0; elsewhere it does nothing.
 
-    step: where the run stands; TensorBoard hides earlier events after it.
+    step: where the run stands; TensorBoard hides earlier events after it. In an object store, where
+    nothing can be appended, metrics.jsonl is written anew once a minute and at every `flush`, and
+    there is no TensorBoard.
     """
 
     def __init__(self, workdir: str, step: int, tensorboard: bool = True) -> None:
-        self._path = os.path.join(workdir, _FILE)
-        self._file: int | None = None
+        self._path = _path(workdir)
+        self._lines: _Lines | None = None
         self._board: SummaryWriter | None = None
         if jax.process_index() != 0:
             return
+        remote = "://" in workdir
         with disk_errors(self._path):
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            if tensorboard:
+            self._lines = _Object(self._path) if remote else _File(self._path)
+            if tensorboard and not remote:
                 folder = os.path.join(workdir, "tensorboard")
                 self._board = SummaryWriter(folder, purge_step=step + 1)
+        if tensorboard and remote:
+            say(f"no TensorBoard files in {workdir}: metrics.jsonl has all of it")
 
     def write(self, step: int, values: Mapping[str, Value]) -> None:
         """Appends one line, in one system call. Values that are not finite become null."""
-        if self._file is None:
+        if self._lines is None:
             return
         with disk_errors(self._path):
-            line = (format_line(step, values) + "\n").encode()
-            if os.write(self._file, line) < len(line):
-                raise OSError("No space left on device")
+            self._lines.append(format_line(step, values) + "\n")
         for name, value in values.items():
             if self._board is not None and value is not None:
                 self._board.add_scalar(name, value, step)
 
     def flush(self) -> None:
         """Returns when all lines are on disk, as a checkpoint of this step needs."""
-        if self._file is not None:
+        if self._lines is not None:
             with disk_errors(self._path):
-                os.fsync(self._file)
+                self._lines.flush()
         if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._lines is not None:
+            with disk_errors(self._path):
+                self._lines.close()
+            self._lines = None
         if self._board is not None:
             self._board.close()
+
+
+class _Lines(Protocol):
+    """A text file that grows by lines."""
+
+    def append(self, line: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _File:
+    """On a disk."""
+
+    def __init__(self, path: epath.Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def append(self, line: str) -> None:
+        content = line.encode()
+        if os.write(self._file, content) < len(content):
+            raise OSError("No space left on device")
+
+    def flush(self) -> None:
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class _Object:
+    """In an object store, whose objects are written whole and seen whole."""
+
+    def __init__(self, path: epath.Path) -> None:
+        self._path = path
+        self._text = path.read_text() if path.exists() else ""
+        self._written, self._time = self._text, time.monotonic()
+
+    def append(self, line: str) -> None:
+        self._text += line
+        if time.monotonic() - self._time > _UPLOAD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._text != self._written:
+            self._path.write_text(self._text)
+            self._written, self._time = self._text, time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+
+
+def _path(workdir: str) -> epath.Path:
+    return epath.Path(workdir) / _FILE
 
 
 def format_line(step: int, values: Mapping[str, Value]) -> str:
@@ -89,32 +151,40 @@ def truncate(workdir: str, step: int) -> None:
 
     The file is replaced as a whole, so a kill in between loses nothing.
     """
-    path = os.path.join(workdir, _FILE)
-    if jax.process_index() != 0 or not os.path.exists(path):
+    path = _path(workdir)
+    if jax.process_index() != 0 or not path.exists():
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = file.readlines()
+    lines = _read(path)
     kept = [line for line in lines if _parse(line) and _parse(line)["step"] <= step]
     if kept == lines:
         return
     with disk_errors(path):
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".tmp", path)
+        if "://" in workdir:
+            path.write_text("".join(kept))
+        else:
+            _replace(str(path), "".join(kept))
+
+
+def _replace(path: str, text: str) -> None:
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def _read(path: epath.Path) -> list[str]:
+    return path.read_bytes().decode(errors="replace").splitlines(keepends=True)
 
 
 def has_evaluation(workdir: str, step: int) -> bool:
     """Whether metrics.jsonl holds the evaluation of a step: it was then written before its save."""
-    path = os.path.join(workdir, _FILE)
-    if not os.path.exists(path):
+    path = _path(workdir)
+    if not path.exists():
         return False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = [_parse(line) for line in file]
     return any(
         line["step"] == step and any(name.startswith("eval/") for name in line)
-        for line in lines
+        for line in map(_parse, _read(path))
         if line
     )
 
