@@ -20,28 +20,30 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks import contest
-from benchmarks.step_shape import SHAPE, captions, paired_batch
+from benchmarks.step_shape import SHAPE, SIZES, Shape, captions, paired_batch
 
 TORCH = "Hugging Face FLAVA"
 PACKAGES = ("jax", "flax", "torch", "transformers")
 
 
-def recipe() -> Any:
-    """The shape of the benchmark as an ordinary config."""
+def recipe(shape: Shape) -> Any:
+    """A shape of the benchmark as an ordinary config."""
     from configs.flavars import get_config
 
     config = get_config("flava")
-    tower = {"width": SHAPE.width, "heads": SHAPE.heads, "mlp_dim": 4 * SHAPE.width}
+    tower = {"width": shape.width, "heads": shape.heads, "mlp_dim": 4 * shape.width}
     config.model.image.update(size=SHAPE.image, patch=SHAPE.patch, depth=SHAPE.depth, **tower)
     config.model.text.update(vocab_size=SHAPE.vocabulary, length=SHAPE.text, depth=SHAPE.depth)
     config.model.text.update(tower)
     config.model.fusion.update(depth=SHAPE.fusion_depth, **tower)
-    config.model.embed_dim = SHAPE.width
+    config.model.embed_dim = shape.width
+    if shape is not SHAPE:
+        config.model.update(dtype="bfloat16", remat="none")  # as the other side keeps everything
     config.objective.update(codebook_size=SHAPE.codebook, image_mask_ratio=75 / 196)
     return config
 
 
-def serve(batch_size: int, real_captions: bool) -> None:
+def serve(batch_size: int, real_captions: bool, shape: Shape) -> None:
     """Answers rounds with our step."""
     from rsvl_jax import runtime
 
@@ -57,7 +59,7 @@ def serve(batch_size: int, real_captions: bool) -> None:
     from rsvl_jax.training.state import abstract_state, create_state
     from rsvl_jax.training.step import CompiledStep
 
-    config = recipe()
+    config = recipe(shape)
     codebook = np.zeros((SHAPE.codebook, 3 * SHAPE.patch**2), np.float32)
     objective = FlavarsObjective(config, codebook=codebook)
     mesh = make_mesh()
@@ -86,9 +88,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=SHAPE.batch)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--real_captions", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--size", default="small", choices=SIZES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.batch, options.real_captions)
+        serve(options.batch, options.real_captions, SIZES[options.size])
         return
     for captioned in (False, True):
         print(_title(captioned, options.batch), flush=True)

@@ -34,6 +34,9 @@ class Shape:
 
 
 SHAPE = Shape()
+# FLAVA's own towers, for accelerators.
+BASE = Shape(width=768, heads=12)
+SIZES = {"small": SHAPE, "base": BASE}
 BUCKETS = (16, 24, 32, 48, 64, 77)
 
 

@@ -8,24 +8,24 @@ from torch.nn.functional import cross_entropy
 from transformers import FlavaConfig, FlavaForPreTraining
 
 from benchmarks import contest
-from benchmarks.step_shape import SHAPE, captions, paired_batch
+from benchmarks.step_shape import SHAPE, SIZES, Shape, captions, paired_batch
 
 
-def build() -> FlavaForPreTraining:
-    """Returns the randomly initialised model of the benchmark's shape."""
+def build(shape: Shape) -> FlavaForPreTraining:
+    """Returns the randomly initialised model of a shape."""
     tower = {
-        "hidden_size": SHAPE.width,
-        "num_hidden_layers": SHAPE.depth,
-        "num_attention_heads": SHAPE.heads,
-        "intermediate_size": 4 * SHAPE.width,
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.depth,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": 4 * shape.width,
     }
     config = FlavaConfig(
         image_config={**tower, "image_size": SHAPE.image, "patch_size": SHAPE.patch,
                       "vocab_size": SHAPE.codebook},
         text_config={**tower, "vocab_size": SHAPE.vocabulary},
         multimodal_config={**tower, "num_hidden_layers": SHAPE.fusion_depth},
-        projection_dim=SHAPE.width,
-        hidden_size=SHAPE.width,
+        projection_dim=shape.width,
+        hidden_size=shape.width,
         init_codebook=False,
     )  # fmt: skip
     return FlavaForPreTraining(config)
@@ -78,17 +78,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=SHAPE.batch)
     parser.add_argument("--real_captions", action="store_true")
+    parser.add_argument("--size", default="small", choices=SIZES)
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = build().train()
+    gpu = torch.cuda.is_available() and options.size == "base"
+    device = "cuda" if gpu else "cpu"
+    model = build(SIZES[options.size]).train().to(device)
+    loss = torch.compile(loss_of) if gpu else loss_of
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
     lengths = captions() if options.real_captions else None
     batch = tensors(paired_batch(options.batch, lengths, trim=False))
+    batch = {name: value.to(device) for name, value in batch.items()}
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss_of(model, batch).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=gpu):
+            value = loss(model, batch)
+        value.backward()
         optimizer.step()
+        if gpu:
+            torch.cuda.synchronize()
 
     contest.serve(step)
 
