@@ -1,0 +1,34 @@
+"""The families that can be read, in the order in which they are tried."""
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.weights.family import Family, Shapes
+
+# A line of imports and a line here for each file. Where one family's names hold another's, the one
+# with more names comes first.
+FAMILIES: tuple[Family, ...] = ()
+
+_SHOWN = 4  # names told of a checkpoint that nobody knows
+
+
+def find(name: str) -> Family:
+    """The family of that name. Raises UserError, with the names there are."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise UserError(f"unknown family {name!r}: choose one of {_names()}")
+
+
+def recognise(shapes: Shapes) -> Family:
+    """The first family whose names these are. Raises UserError where there is none."""
+    for family in FAMILIES:
+        if family.recognises(shapes):
+            return family
+    few = ", ".join(sorted(shapes)[:_SHOWN]) + (", ..." if len(shapes) > _SHOWN else "")
+    raise UserError(
+        f"{len(shapes)} arrays of no family that is known ({few or 'none at all'}): give "
+        f"--family, one of {_names()}"
+    )
+
+
+def _names() -> str:
+    return ", ".join(family.name for family in FAMILIES)
