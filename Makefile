@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/flavars
 
-.PHONY: train test lint data clean
+.PHONY: train test test-parity lint data clean
 
 train: $(VENV)/.run
 	$(BIN)/python -m flavars_jax.main --config=configs/flavars.py --workdir=$(WORKDIR)
@@ -14,6 +14,11 @@ data: $(VENV)/.run
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Beside PyTorch and transformers: in an environment of one's own that has them, or in $(VENV).
+PARITY_PYTHON ?= $(BIN)/python
+test-parity: $(if $(filter $(BIN)/python,$(PARITY_PYTHON)),$(VENV)/.parity)
+	$(PARITY_PYTHON) -m pytest -m parity tests/weights/parity
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -29,6 +34,10 @@ $(VENV)/.run: requirements.txt pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run requirements-test.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
+
+$(VENV)/.parity: $(VENV)/.test requirements-parity.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	touch $@
 
 clean:
