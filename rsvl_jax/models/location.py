@@ -13,13 +13,12 @@ import numpy as np
 from flax import nnx
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.models import equal_earth as projection
 from rsvl_jax.models.layers import Frozen, Init, Linear, uniform
 from rsvl_jax.models.transformer import dropout
 
 KINDS = ("spherical_harmonics", "fourier")
 SIREN_FREQUENCY = 30.0  # of the first layer; 1 after
-EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)
-EQUAL_EARTH_SCALE = 66.50336 / 180
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class LocationEncoder(nnx.Module):
         """lon, lat float [B], degrees -> float32 [B, dim]. rng: key for dropout while training."""
         if self.cfg.kind == "spherical_harmonics":
             return self.siren(spherical_harmonics(lon=lon, lat=lat, degree=self.cfg.degree), rng)
-        place = equal_earth(lon=lon, lat=lat)
+        place = projection.place(lon=lon, lat=lat)
         capsules = [getattr(self, f"capsule_{index}") for index in range(len(self.cfg.sigmas))]
-        return sum((capsule(place) for capsule in capsules), jnp.zeros(()))
+        return sum((capsule(*place) for capsule in capsules), jnp.zeros(()))
 
 
 class Siren(nnx.Module):
@@ -106,9 +105,9 @@ class Capsule(nnx.Module):
             din = cfg.width
         self.out = _dense(din, cfg.dim, rngs, uniform(din**-0.5))
 
-    def __call__(self, place: jax.Array) -> jax.Array:
-        """Projected coordinates [B, 2] -> [B, dim]."""
-        angle = 2 * np.pi * jnp.matmul(place, self.frequencies.T, precision="highest")
+    def __call__(self, high: jax.Array, low: jax.Array) -> jax.Array:
+        """Projected coordinates [B, 2], the sum of two (see `equal_earth.place`) -> [B, dim]."""
+        angle = 2 * np.pi * projection.turns(high, low, self.frequencies[...])
         x = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
         for index in range(self.depth):
             x = jax.nn.relu(_apply(getattr(self, f"layer_{index}"), x))
@@ -137,15 +136,8 @@ def spherical_harmonics(*, lon: jax.Array, lat: jax.Array, degree: int) -> jax.A
 
 def equal_earth(*, lon: jax.Array, lat: jax.Array) -> jax.Array:
     """Equal Earth projection (Savric et al. 2018), float32 [B, 2], scaled to x in [-1, 1]."""
-    lon, lat = (jnp.radians(jnp.asarray(degrees, jnp.float32)) for degrees in (lon, lat))
-    a1, a2, a3, a4 = EQUAL_EARTH
-    theta = jnp.arcsin(math.sqrt(3) / 2 * jnp.sin(lat))
-    square = theta * theta
-    sixth = square**3
-    slope = 9 * a4 * square * sixth + 7 * a3 * sixth + 3 * a2 * square + a1
-    x = 2 * math.sqrt(3) * lon * jnp.cos(theta) / (3 * slope)
-    y = theta * (a4 * square * sixth + a3 * sixth + a2 * square + a1)
-    return EQUAL_EARTH_SCALE * jnp.stack([x, y], axis=-1)
+    high, low = projection.place(lon=lon, lat=lat)
+    return high + low
 
 
 def _legendre(x: jax.Array, s: jax.Array, degree: int) -> jax.Array:

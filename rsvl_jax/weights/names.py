@@ -249,3 +249,9 @@ def layers(source: Iterable[str], pattern: str) -> int:
     matcher = re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d+)"))
     found = [int(match[1]) for name in source if (match := matcher.fullmatch(name))]
     return max(found, default=-1) + 1
+
+
+def prefix(source: Iterable[str], ending: str) -> str | None:
+    """What stands before `ending` in the shortest name that ends with it; None where none does."""
+    found = [name for name in source if name == ending or name.endswith(f".{ending}")]
+    return min(found, key=len).removesuffix(ending) if found else None
