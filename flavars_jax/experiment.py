@@ -15,6 +15,7 @@ from flavars_jax.settings import from_config
 from rsvl_jax import report
 from rsvl_jax.evaluation import card, earth_tiles
 from rsvl_jax.parallel.mesh import check_batch, make_mesh
+from rsvl_jax.storage import locate
 from rsvl_jax.training import loop, resume
 from rsvl_jax.training.state import TrainState
 
@@ -114,7 +115,7 @@ class Experiment:
             if jax.process_index() == 0:
                 card.write(scores, cards)
                 print(card.markdown(cards), flush=True)
-        elif os.path.exists(page):
+        elif locate(page).exists():
             return
         shown = self._illustrate(state)
         if jax.process_index() == 0:
@@ -142,4 +143,4 @@ def averaged(state: TrainState) -> Tree:
 
 def _scored(path: str, step: int) -> bool:
     """Whether the scores are those of this step."""
-    return os.path.exists(path) and any(c.provenance.step == step for c in card.read(path))
+    return locate(path).exists() and any(c.provenance.step == step for c in card.read(path))

@@ -7,7 +7,6 @@ the teacher and each student are runs of the core's loop, with checkpoints and m
 import functools
 import json
 import os
-import shutil
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,7 @@ from rsvl_jax.datasets import registry
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card
 from rsvl_jax.parallel.mesh import check_batch, make_mesh
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import locate, replace_file
 from rsvl_jax.training import loop, resume, saved
 from rsvl_jax.training.state import TrainState
 
@@ -216,7 +215,7 @@ class Experiment:
         page = os.path.join(self.workdir, "report.html")
         known = [self._contestant(seed, state) for seed, state in students.items()]
         done = _scored(scores, known)
-        if done and os.path.exists(page):
+        if done and locate(page).exists():
             return
         bench = self._bench("test", seed=self.config.seed) if self.labelled else None
         if bench is not None and not done:
@@ -225,8 +224,8 @@ class Experiment:
         if jax.process_index() == 0:
             first = os.path.join(self._folder(self.config.seeds[0]), "metrics.jsonl")
             # The curves of the page are those of the first student.
-            with open(first, "rb") as file, replace_file(_in(self.workdir, "metrics.jsonl")) as to:
-                shutil.copyfileobj(file, to)
+            with replace_file(_in(self.workdir, "metrics.jsonl")) as file:
+                file.write(locate(first).read_bytes())
             print(f"report: {report.write(self.workdir, shown)}", flush=True)
 
     def _score(self, bench: Bench, students: list[Contestant], path: str) -> None:
@@ -263,7 +262,7 @@ def _origin(model: TextImage, step: int, revision: str) -> card.Provenance:
 
 def _scored(path: str, students: list[Contestant]) -> bool:
     """Whether the scores are those of these students."""
-    if not os.path.exists(path):
+    if not locate(path).exists():
         return False
     found = {each.provenance.weights for each in card.read(path)}
     return all(student.provenance.weights in found for student in students)
@@ -281,7 +280,7 @@ def _keep_config(config: ConfigDict, workdir: str) -> None:
         old, new = ({"config": _fixed(c), "manifest": {}, "layout": {}} for c in (found, content))
         resume.check(old, new, workdir)
     if jax.process_index() == 0:
-        os.makedirs(workdir, exist_ok=True)
+        locate(workdir).mkdir(parents=True, exist_ok=True)
         with replace_file(_in(workdir, "config.json")) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
 
@@ -294,10 +293,9 @@ def _fixed(config: dict[str, Any]) -> dict[str, Any]:
 
 def _kept_config(workdir: str) -> dict[str, Any] | None:
     path = _in(workdir, "config.json")
-    if not os.path.exists(path):
+    if not locate(path).exists():
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            return dict(json.load(file))
+        return dict(json.loads(locate(path).read_text()))
     except ValueError as error:
         raise UserError(f"{path!r} is not JSON ({error}): give another --workdir") from error

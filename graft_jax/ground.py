@@ -25,7 +25,7 @@ from rsvl_jax.data.transforms import CorruptImage, decode, resize
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.evaluation.features import extract
 from rsvl_jax.parallel import distributed
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import local_copy, locate, replace_file
 from rsvl_jax.training.signals import StopSignal
 
 FORMAT = "graft_jax ground embeddings, version 1"
@@ -102,7 +102,7 @@ class GroundCache:
     @functools.cached_property
     def _embeddings(self) -> list[np.ndarray]:
         paths = (_path(self._directory, number, "npy") for number in range(self._count))
-        return [np.load(path, mmap_mode="r") for path in paths]
+        return [np.load(local_copy(path), mmap_mode="r") for path in paths]
 
     @functools.cached_property
     def _good(self) -> np.ndarray:
@@ -163,14 +163,13 @@ def ensure(
 
 def _check_header(directory: str, header: dict[str, Any]) -> None:
     path = os.path.join(directory, _HEADER)
-    if not os.path.exists(path):
+    if not locate(path).exists():
         if jax.process_index() == 0:
-            os.makedirs(directory, exist_ok=True)
+            locate(directory).mkdir(parents=True, exist_ok=True)
             with replace_file(path) as file:
                 file.write(json.dumps(header, indent=1).encode() + b"\n")
         return
-    with open(path, encoding="utf-8") as file:
-        found = json.load(file)
+    found = json.loads(locate(path).read_text())
     for key in header:
         if found.get(key) != header[key]:
             raise UserError(
@@ -336,11 +335,12 @@ def _path(directory: str, number: int, kind: str) -> str:
 
 
 def _is_whole(directory: str, number: int) -> bool:
-    return os.path.exists(_path(directory, number, "npz"))
+    return locate(_path(directory, number, "npz")).exists()
 
 
 def _read(directory: str, number: int) -> _Shard:
-    with np.load(_path(directory, number, "npz"), allow_pickle=False) as arrays:
+    path = local_copy(_path(directory, number, "npz"))
+    with np.load(path, allow_pickle=False) as arrays:
         return _Shard(**arrays)
 
 

@@ -16,6 +16,8 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+pytest_plugins = ["bucket"]
+
 
 @pytest.fixture(scope="session")
 def mini_earth_tiles(tmp_path_factory):

@@ -15,7 +15,7 @@ from graft_jax.map import classes
 from graft_jax.map.geotiff import NO_CLASS
 from graft_jax.map.scene import Scene, shrunk
 from graft_jax.map.settings import Settings
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import replace_file
 
 _SIDE = 900  # pixels of a panel's longer side, at most
 _INCHES = 4.2  # of a panel's longer side

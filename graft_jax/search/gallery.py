@@ -9,8 +9,8 @@ from graft_jax.search.locator import Locator
 from graft_jax.search.picture import degrees
 from graft_jax.search.ranking import Found, Hit
 from graft_jax.search.settings import Search
-from rsvl_jax.report.files import replace_file
 from rsvl_jax.report.markup import Safe, document, number, tag
+from rsvl_jax.storage import replace_file
 
 _OWN_CSS = """
 .locator { margin: 1rem 0 1.4rem; }

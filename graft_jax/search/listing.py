@@ -5,7 +5,7 @@ from typing import Any
 
 from graft_jax.search import footprints
 from graft_jax.search.ranking import Found, Hit
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import replace_file
 
 _SHOWN = 10  # hits a query
 

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from graft_jax.search.density import Grid
 from graft_jax.search.outlines import outlines
 from graft_jax.search.settings import Search
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import replace_file
 
 COLOURS = "YlGnBu"  # darker is denser, as in GRAFT's Figure 4
 GREY = "#d5d3ce"

@@ -12,7 +12,7 @@ from graft_jax.map import classes
 from graft_jax.map.quicklook import legend
 from graft_jax.map.scene import shrunk
 from graft_jax.segment.labels import Picture
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import replace_file
 
 _SIDE = 900  # pixels of a panel's longer side, at most
 _INCHES = 4.2

@@ -19,7 +19,7 @@ from graft_jax.segment.regions import Regions
 from graft_jax.segment.settings import Settings
 from graft_jax.towers import TextImageModel
 from rsvl_jax.errors import UserError
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import replace_file
 
 _MOST = 64 * 2**20  # pixels of a picture, which is labelled in memory
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.storage import locate, replace_file
 
 FORMAT = "rsvl_jax scores, version 1"
 
@@ -115,18 +114,8 @@ def write(path: str, cards: Sequence[Card]) -> None:
     Raises ValueError for a value that is not finite: JSON has no such number.
     """
     text = json.dumps({"format": FORMAT, "cards": [asdict(card) for card in cards]}, **_STYLE)
-    folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".scores-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replace_file(path) as file:
+        file.write(text.encode() + b"\n")
 
 
 _STYLE: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
@@ -135,8 +124,7 @@ _STYLE: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False
 def read(path: str) -> list[Card]:
     """Cards of a scores.json. Raises UserError where the file is not one."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = json.loads(locate(path).read_text())
         if content["format"] != FORMAT:
             raise UserError(f"{path!r} has format {content['format']!r}, expected {FORMAT!r}")
         return [_card(fields) for fields in content["cards"]]

@@ -12,7 +12,7 @@ from typing import Any
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.report import charts, files
-from rsvl_jax.report.files import Run, replace_file
+from rsvl_jax.report.files import Run
 from rsvl_jax.report.markup import (
     Child,
     Safe,
@@ -26,6 +26,7 @@ from rsvl_jax.report.markup import (
 )
 from rsvl_jax.report.scores import metric_name, title_of
 from rsvl_jax.report.training import LOSS, first_and_last
+from rsvl_jax.storage import is_remote, replace_file
 
 MARK = "≠"
 # Of a run and not of its protocol: what each seed gave, and which weights made it.
@@ -63,7 +64,7 @@ def write(workdirs: Sequence[str], output: str) -> str:
     """
     if not 2 <= len(workdirs) <= _MOST:
         raise UserError(f"--compare takes 2 to {_MOST} work directories, not {len(workdirs)}")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
+    if not is_remote(output) and not os.path.isdir(os.path.dirname(os.path.abspath(output))):
         raise UserError(f"no folder for --output={output!r}: make it first")
     runs = {name: files.read(path) for name, path in _named(workdirs).items()}
     with replace_file(output) as file:

@@ -2,16 +2,15 @@
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card
+from rsvl_jax.storage import locate
 
 
 @dataclass(frozen=True)
@@ -52,25 +51,25 @@ def read(workdir: str) -> Run:
 
     Raises UserError where there is no such work directory, it holds no run, or nothing to report.
     """
-    if not os.path.isdir(workdir):
+    if not locate(workdir).is_dir():
         raise UserError(f"no work directory {workdir!r}: give the --workdir of a run")
     config = os.path.join(workdir, "config.json")
-    if not os.path.exists(config):
+    if not locate(config).exists():
         raise UserError(f"no config.json in {workdir!r}: give the --workdir of a run")
     metrics, scores = (os.path.join(workdir, name) for name in ("metrics.jsonl", "scores.json"))
-    if not os.path.exists(metrics) and not os.path.exists(scores):
+    logged, scored = locate(metrics).exists(), locate(scores).exists()
+    if not logged and not scored:
         raise UserError(f"no metrics.jsonl and no scores.json in {workdir!r}: train first")
     return Run(
         config=_read_config(config),
-        curves=_read_curves(metrics) if os.path.exists(metrics) else {},
-        cards=tuple(card.read(scores)) if os.path.exists(scores) else (),
+        curves=_read_curves(metrics) if logged else {},
+        cards=tuple(card.read(scores)) if scored else (),
     )
 
 
 def _read_config(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
+        config = json.loads(locate(path).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path!r} cannot be read: {error}") from error
     if not isinstance(config, dict):
@@ -81,12 +80,11 @@ def _read_config(path: str) -> dict[str, Any]:
 def _read_curves(path: str) -> dict[str, Curve]:
     """Metric -> curve. A later line of the same step wins; torn lines and nulls are skipped."""
     found: dict[str, dict[int, float]] = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            values = _parse(line)
-            for name, value in values.items():
-                if name != "step" and isinstance(value, int | float) and np.isfinite(value):
-                    found.setdefault(name, {})[values["step"]] = value
+    for line in locate(path).read_bytes().decode(errors="replace").splitlines():
+        values = _parse(line)
+        for name, value in values.items():
+            if name != "step" and isinstance(value, int | float) and np.isfinite(value):
+                found.setdefault(name, {})[values["step"]] = value
     return {name: _curve(points) for name, points in sorted(found.items())}
 
 
@@ -101,20 +99,3 @@ def _parse(line: str) -> dict[str, Any]:
 def _curve(points: Mapping[int, float]) -> Curve:
     steps = sorted(points)
     return Curve(np.array(steps), np.array([points[step] for step in steps], np.float64))
-
-
-@contextmanager
-def replace_file(path: str) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when all went well."""
-    folder, name = os.path.split(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -4,7 +4,7 @@ Every part may be missing: a model without text retrieves no captions. Images ar
 Dimensions: M pictures, Q queries, K ranked answers, n tiles.
 """
 
-import os
+import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.report.files import replace_file
+from rsvl_jax.storage import locate, replace_file
 
 FILENAME = "illustrations.npz"
 
@@ -163,10 +163,11 @@ def load(path: str) -> Illustrations:
 
     Raises UserError for a file that is not one.
     """
-    if not os.path.exists(path):
+    found = locate(path)
+    if not found.exists():
         return Illustrations()
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(found.read_bytes()), allow_pickle=False) as archive:
             return _assemble(dict(archive))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(

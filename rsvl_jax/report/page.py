@@ -17,6 +17,7 @@ from rsvl_jax.report.markup import (
     table,
     tag,
 )
+from rsvl_jax.storage import replace_file
 
 FILENAME = "report.html"
 
@@ -37,7 +38,7 @@ def write(workdir: str, shown: Illustrations | None = None) -> str:
     else:
         illustrations.save(kept, shown)
     path = os.path.join(workdir, FILENAME)
-    with files.replace_file(path) as file:
+    with replace_file(path) as file:
         file.write(render(run, shown).encode("utf-8"))
     return path
 

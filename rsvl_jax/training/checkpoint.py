@@ -23,6 +23,7 @@ from etils import epath
 
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.parallel import distributed
+from rsvl_jax.storage import is_remote, locate, move_folder, replace_file, sizes
 from rsvl_jax.training.retention import Retention, stored
 from rsvl_jax.training.state import TrainState
 
@@ -54,7 +55,7 @@ class Checkpoints:
         Raises UserError where the directory cannot be made or `keep` is not positive.
         """
         self._retention = Retention(keep) if isinstance(keep, int) else keep
-        self.directory = epath.Path(directory if "://" in directory else os.path.abspath(directory))
+        self.directory = locate(directory if is_remote(directory) else os.path.abspath(directory))
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention.policy(),
@@ -68,7 +69,7 @@ class Checkpoints:
         )
         _quiet_orbax()
         with disk_errors(self.directory):
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._manager = _Manager(self.directory, options=options)
         self._unsealed: int | None = None
 
     def steps(self) -> list[int]:
@@ -105,7 +106,7 @@ class Checkpoints:
 
     def _check_space(self, state: TrainState) -> None:
         """Refuses a save that cannot fit, before the storage layers run into the wall."""
-        if jax.process_index() == 0 and "://" not in str(self.directory):
+        if jax.process_index() == 0 and not is_remote(self.directory):
             needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _INDEX_BYTES
             free = shutil.disk_usage(self.directory).free
             if free < needed:
@@ -128,7 +129,9 @@ class Checkpoints:
 
         It costs no reading, and lets a restore see a truncated or missing file at once.
         """
-        (self.path(step) / _SIZES).write_text(json.dumps(_file_sizes(self.path(step))))
+        text = json.dumps(sizes(self.path(step)))
+        with replace_file(self.path(step) / _SIZES) as file:
+            file.write(text.encode())
 
     def restore(
         self, abstract: TrainState, check: Callable[[Metadata], None]
@@ -166,7 +169,7 @@ class Checkpoints:
         """Metadata of a step whose files have the sizes they were written with."""
         sealed = self.path(step) / _SIZES
         if sealed.exists():
-            found = _file_sizes(self.path(step))
+            found = sizes(self.path(step))
             for name, size in json.loads(sealed.read_text()).items():
                 if found.get(name) != size:
                     raise ValueError(f"{name} has {found.get(name, 0)} of {size} bytes")
@@ -192,10 +195,7 @@ class Checkpoints:
             target = self.directory.parent / "damaged" / str(step)
             if jax.process_index() == 0:
                 with disk_errors(target):
-                    target.parent.mkdir(exist_ok=True)
-                    if target.exists():
-                        target.rmtree()
-                    self.path(step).rename(target)
+                    move_folder(self.path(step), target)
             logger.warning("moved the damaged checkpoint of step %d to %s", step, target)
         distributed.wait_for_all("damaged checkpoints are set aside")
         self._manager.reload()
@@ -219,6 +219,19 @@ class Checkpoints:
         # A save under way needs all processes: one that fails must not wait for the others.
         if error is None or isinstance(error, Preempted) or not distributed.running():
             self.close()
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, without its own look at preemptions.
+
+    All looks of a process share one count (`distributed.stop_reached`), and JAX waits for the one
+    that follows the last. Orbax would look under the number of the step: a stop that is asked for
+    during a save would come as many steps later as the run is old.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: the loop asks, and saves."""
+        return False
 
 
 def _together(read: Callable[[], Any]) -> Any:
@@ -256,17 +269,6 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 def _as_dict(state: TrainState) -> dict[str, Tree]:
     return {field.name: getattr(state, field.name) for field in fields(state)}
-
-
-def _file_sizes(path: epath.Path) -> dict[str, int]:
-    """Bytes of every file below `path`, by relative name."""
-    sizes: dict[str, int] = {}
-    for entry in path.iterdir():
-        if entry.is_dir():
-            sizes.update({f"{entry.name}/{k}": size for k, size in _file_sizes(entry).items()})
-        elif entry.name != _SIZES:
-            sizes[entry.name] = entry.stat().length
-    return sizes
 
 
 def checksum(tree: Tree) -> int:

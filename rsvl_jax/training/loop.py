@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -19,6 +18,7 @@ from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
 from rsvl_jax.parallel import distributed
 from rsvl_jax.parallel.mesh import check_batch, describe
 from rsvl_jax.parallel.sharding import bytes_per_device
+from rsvl_jax.storage import replace_file
 from rsvl_jax.training import resume
 from rsvl_jax.training.checkpoint import Checkpoints, Metadata, disk_errors
 from rsvl_jax.training.flops import Chrono, peak_flops
@@ -76,8 +76,8 @@ def fit(
         watchdog.now("making the state")
         state = restored[0] if restored else parts.create()
         step = int(jax.device_get(state.step))
-        if restored:
-            say(f"restored the checkpoint of step {step}")
+        start = f"restored the checkpoint of step {step}" if restored else "no checkpoint: step 0"
+        say(f"{start}, in {workdir}")
         truncate(workdir, step if restored else -1)
         evaluated = distributed.from_first(has_evaluation(workdir, step))
         if step >= plan.total and (evaluated or evaluate is None):
@@ -184,11 +184,9 @@ def _few(names: list[str]) -> str:
 def _write_config(workdir: str, config: dict[str, Any]) -> None:
     if jax.process_index() != 0:
         return
-    path = epath.Path(workdir) / "config.json"
-    with disk_errors(path):
-        temporary = epath.Path(workdir) / "config.json.tmp"
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
-        temporary.replace(path)
+    path = os.path.join(workdir, "config.json")
+    with disk_errors(path), replace_file(path) as file:
+        file.write(json.dumps(config, indent=2).encode() + b"\n")
 
 
 @dataclass

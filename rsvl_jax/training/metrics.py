@@ -17,6 +17,7 @@ import jax
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from rsvl_jax.storage import is_remote, locate, replace_file
 from rsvl_jax.training.checkpoint import disk_errors
 from rsvl_jax.training.progress import say
 
@@ -40,7 +41,7 @@ class MetricWriter:
         self._board: SummaryWriter | None = None
         if jax.process_index() != 0:
             return
-        remote = "://" in workdir
+        remote = is_remote(workdir)
         with disk_errors(self._path):
             self._lines = _Object(self._path) if remote else _File(self._path)
             if tensorboard and not remote:
@@ -128,7 +129,7 @@ class _Object:
 
 
 def _path(workdir: str) -> epath.Path:
-    return epath.Path(workdir) / _FILE
+    return locate(workdir) / _FILE
 
 
 def format_line(step: int, values: Mapping[str, Value]) -> str:
@@ -158,19 +159,8 @@ def truncate(workdir: str, step: int) -> None:
     kept = [line for line in lines if _parse(line) and _parse(line)["step"] <= step]
     if kept == lines:
         return
-    with disk_errors(path):
-        if "://" in workdir:
-            path.write_text("".join(kept))
-        else:
-            _replace(str(path), "".join(kept))
-
-
-def _replace(path: str, text: str) -> None:
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    with disk_errors(path), replace_file(path) as file:
+        file.write("".join(kept).encode())
 
 
 def _read(path: epath.Path) -> list[str]:

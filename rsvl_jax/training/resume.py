@@ -16,7 +16,8 @@ from rsvl_jax.training.checkpoint import Metadata
 from rsvl_jax.training.state import TrainState
 
 # Config keys that may change between two starts of a run: its length, how often things happen,
-# where data lies and how it is read, and the topology. Every other key changes the computation.
+# where data lies and how it is read, the topology, and how the same sums are computed. Every other
+# key changes the computation.
 FREE_KEYS = (
     "training.steps",
     "training.epochs",
@@ -28,6 +29,9 @@ FREE_KEYS = (
     "report.*",
     "mesh.*",
     "contrast.*",
+    "model.scan",
+    "model.remat",
+    "model.attention",
     "distributed.*",
     "watchdog.*",
     "data.dir",

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -199,14 +200,86 @@ def test_on_eight_devices_the_same_run_goes_on(whole, mesh, tmp_path):
     )
 
 
-def test_damaged_latest_checkpoint_costs_only_its_steps(whole, mesh, tmp_path, caplog):
+def arrays(checkpoint):
+    """The file that holds the array data."""
+    return max(checkpoint.glob("state/ocdbt.process_0/d/*"), key=lambda path: path.stat().st_size)
+
+
+def truncated_file(checkpoint):
+    os.truncate(arrays(checkpoint), arrays(checkpoint).stat().st_size // 2)
+
+
+def missing_shard(checkpoint):
+    arrays(checkpoint).unlink()
+
+
+def missing_metadata(checkpoint):
+    shutil.rmtree(checkpoint / "meta")
+
+
+def killed_in_mid_save(checkpoint):
+    """As Orbax leaves it: under a temporary name, and without what is written last."""
+    (checkpoint / "_CHECKPOINT_METADATA").unlink()
+    (checkpoint / "sizes.json").unlink()
+    checkpoint.rename(checkpoint.with_name("12.orbax-checkpoint-tmp"))
+
+
+DAMAGES = [truncated_file, missing_shard, missing_metadata, killed_in_mid_save]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_costs_only_its_steps(damage, whole, mesh, tmp_path, caplog, capsys):
     workdir = shutil.copytree(whole[0], tmp_path / "run")
-    shutil.rmtree(workdir / "checkpoints" / "12" / "meta")
+    damage(workdir / "checkpoints" / "12")
     with caplog.at_level("WARNING"):
         state = start(workdir, mesh, evaluate=Evaluator())
-    assert "checkpoints/12 is damaged" in caplog.text
+    if damage is not killed_in_mid_save:
+        assert "checkpoints/12 is damaged" in caplog.text
+    assert "restored the checkpoint of step 8" in capsys.readouterr().err
     assert_same(state, whole[1])
     assert lines(workdir) == lines(whole[0])
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:3], ids=lambda damage: damage.__name__)
+def test_a_run_whose_checkpoints_are_all_damaged_never_starts_anew(damage, whole, mesh, tmp_path):
+    workdir = shutil.copytree(whole[0], tmp_path / "run")
+    for step in ("8", "12"):
+        damage(workdir / "checkpoints" / step)
+    before = sorted(path for path in workdir.rglob("*") if path.is_file())
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(steps \[8, 12\]; newest"):
+        start(workdir, mesh)
+    assert sorted(path for path in workdir.rglob("*") if path.is_file()) == before
+    assert lines(workdir) == lines(whole[0])
+
+
+def test_a_run_without_any_whole_save_starts_anew_and_says_so(whole, mesh, tmp_path, capsys):
+    workdir = shutil.copytree(whole[0], tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "8")
+    killed_in_mid_save(workdir / "checkpoints" / "12")
+    assert_same(start(workdir, mesh, evaluate=Evaluator()), whole[1])
+    assert f"no checkpoint: step 0, in {workdir}" in capsys.readouterr().err
+    assert lines(workdir) == lines(whole[0])
+
+
+def test_steps_go_on_while_a_save_is_written(whole, mesh, tmp_path, monkeypatch):
+    """The last act of a save is held back until two more steps were asked for."""
+    two_steps_later, held = threading.Event(), []
+
+    def rename(*names, original=os.rename):
+        if threading.current_thread() is not threading.main_thread():
+            held.append(two_steps_later.wait(60))
+        return original(*names)
+
+    def spoil(step, batch):
+        if step == 6:
+            two_steps_later.set()
+        return batch
+
+    monkeypatch.setattr(os, "rename", rename)
+    state = start(tmp_path, mesh, make_batches=batches(mesh, spoil=spoil), evaluate=Evaluator())
+    assert held and all(held)
+    assert_same(state, whole[1])
+    assert steps_saved(tmp_path) == [8, 12]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def run(workdir, steps, **kept):
         manifest=MANIFEST,
         workdir=str(workdir),
         mesh=mesh,
-        evaluate=lambda state, step: {"accuracy": SCORES.get(step, 0.0)},
+        evaluate=lambda state, step: {"accuracy": SCORES.get(step, 0.5)},
     )
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
