@@ -1,11 +1,15 @@
 """The families that can be read, in the order in which they are tried."""
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.weights.families import geoclip, satclip
 from rsvl_jax.weights.family import Family, Shapes
 
 # A line of imports and a line here for each file. Where one family's names hold another's, the one
 # with more names comes first.
-FAMILIES: tuple[Family, ...] = ()
+FAMILIES: tuple[Family, ...] = (
+    satclip.FAMILY,
+    geoclip.FAMILY,
+)
 
 _SHOWN = 4  # names told of a checkpoint that nobody knows
 
