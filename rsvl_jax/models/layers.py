@@ -11,6 +11,7 @@ from flax import nnx
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.models import backend
+from rsvl_jax.parallel.sharding import rows
 
 Axes = Sequence[str | None]
 Init = Callable[[jax.Array, Sequence[int]], jax.Array]
@@ -176,4 +177,4 @@ class LayerNorm(nnx.Module):
         self.bias = param(rngs, zeros, (width,), (None,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return layer_norm(x, self.scale[...], self.bias[...], self.eps)
+        return rows(layer_norm(x, self.scale[...], self.bias[...], self.eps))

@@ -123,6 +123,18 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def rows(x: jax.Array) -> jax.Array:
+    """x [B, ...], split as batches are and by nothing else, where a step is traced for a mesh.
+
+    Parameters are split over the same devices as batches are. Where both meet, the compiler would
+    else now and then split an activation as the parameter is, and send it around and back.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -122,6 +122,7 @@ class CompiledStep:
         micro_batches: int = 1,
     ) -> None:
         """micro_batches: see `make_step`."""
+        self._mesh = mesh
         self._jitted = jax.jit(
             make_step(objective, optimizer, seed, micro_batches=micro_batches, mesh=mesh),
             donate_argnums=0,
@@ -136,7 +137,8 @@ class CompiledStep:
 
     def lower(self, state: TrainState, batch: Tree) -> jax.stages.Lowered:
         """The lowered step for arrays or ShapeDtypeStructs with shardings."""
-        return self._jitted.lower(state, batch)
+        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):
+            return self._jitted.lower(state, batch)
 
     def prepare(self, state: TrainState, batch: Tree) -> bool:
         """Compiles for the shape of `batch` where that is new; returns whether it was."""
