@@ -21,6 +21,7 @@ from rsvl_jax.models.layers import (
     variables,
     zeros,
 )
+from rsvl_jax.parallel.sharding import rows
 
 # Values of a layer that remat can keep, per token and layer: 3 D, D, D and the MLP's width. To
 # recompute "attention" costs most for its size, the others cost alike.
@@ -171,12 +172,12 @@ class Stack(nnx.Module):
 
         def body(parts: list[jax.Array], layer: tuple[Block, Any]) -> tuple[list[jax.Array], None]:
             block, key = layer
-            return [block(x, mask, key) for x, mask in zip(parts, masks, strict=True)], None
+            return [rows(block(x, mask, key)) for x, mask in zip(parts, masks, strict=True)], None
 
         policy = remat_policy(self.cfg.remat)
         if policy is not None:
             body = jax.checkpoint(body, policy=policy, prevent_cse=not self.cfg.scan)
-        parts = jnp.split(x.astype(self.cfg.dtype), count)
+        parts = jnp.split(rows(x.astype(self.cfg.dtype)), count)
         if self.cfg.scan:
             parts, _ = jax.lax.scan(body, parts, (self.layers, keys))
         else:
