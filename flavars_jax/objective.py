@@ -35,6 +35,7 @@ from flavars_jax.settings import CONTRASTS, from_config
 from rsvl_jax.errors import UserError
 from rsvl_jax.losses import contrastive
 from rsvl_jax.models import functional
+from rsvl_jax.models.architecture import Architecture, architecture
 from rsvl_jax.objectives.settings import spread
 from rsvl_jax.training.objective import Split, Term, Weight
 
@@ -68,6 +69,10 @@ class FlavarsObjective(Split):
         if self.settings.predicts_codes:
             variables["frozen"]["tokenizer"] = jax.tree.map(jnp.asarray, self._codebook)
         return variables
+
+    def architecture(self) -> Architecture:
+        """What the modules compute beside their arrays."""
+        return architecture(self._make)
 
     def logical_axes(self) -> dict[str, Tree]:
         """The structure of `init`, with a tuple of logical axis names for each array."""

@@ -29,6 +29,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models import clip, functional
+from rsvl_jax.models.architecture import Architecture, architecture
 from rsvl_jax.models.clip import ClipVision, ClipVisionConfig
 from rsvl_jax.objectives.settings import spread
 from rsvl_jax.training.objective import Split, Term, Weight
@@ -100,6 +101,10 @@ class GraftObjective(Split):
             "params": params,
             "frozen": {"ground": jax.tree.map(jnp.asarray, self._ground.params)},
         }
+
+    def architecture(self) -> Architecture:
+        """What the modules compute beside their arrays."""
+        return architecture(self._make)
 
     def logical_axes(self) -> dict[str, Tree]:
         """The structure of `init`, with a tuple of logical axis names for each array."""

@@ -26,6 +26,7 @@ from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.losses.relation import same_id
 from rsvl_jax.models import clip, functional
+from rsvl_jax.models.architecture import Architecture, architecture
 from rsvl_jax.models.clip import Clip, ClipConfig, ClipTextConfig
 from rsvl_jax.models.image_tokenizer import unit_range
 from rsvl_jax.models.text import TextConfig
@@ -104,6 +105,10 @@ class ImageTextObjective(Split):
     def init(self, rng: jax.Array) -> dict[str, Tree]:
         """{"params", "frozen"}: fresh parameters; nothing is frozen."""
         return functional.init(self._make, rng)
+
+    def architecture(self) -> Architecture:
+        """What the modules compute beside their arrays."""
+        return architecture(self._make)
 
     def logical_axes(self) -> dict[str, Tree]:
         """The structure of `init`, with a tuple of logical axis names for each array."""

@@ -23,13 +23,19 @@ from rsvl_jax.training import resume
 from rsvl_jax.training.checkpoint import Checkpoints, Metadata, disk_errors
 from rsvl_jax.training.flops import Chrono, peak_flops
 from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
-from rsvl_jax.training.objective import Objective
+from rsvl_jax.training.objective import Objective, TellsArchitecture
 from rsvl_jax.training.optimizer import Optimizer, make_optimizer
 from rsvl_jax.training.plan import Plan, make_plan
 from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.retention import Retention
 from rsvl_jax.training.signals import StopSignal
-from rsvl_jax.training.state import TrainState, abstract_state, create_state, shardings_of
+from rsvl_jax.training.state import (
+    Initial,
+    TrainState,
+    abstract_state,
+    create_state,
+    shardings_of,
+)
 from rsvl_jax.training.step import CompiledStep, Metrics
 from rsvl_jax.training.watchdog import Watchdog
 
@@ -51,6 +57,7 @@ def fit(
     mesh: Mesh,
     evaluate: Evaluate | None = None,
     assets: Mapping[str, bytes] | None = None,
+    initial: Initial | None = None,
 ) -> TrainState:
     """Trains to `config.training.steps`, from the newest whole checkpoint of `workdir` if any.
 
@@ -59,6 +66,8 @@ def fit(
     at step 0, every `evaluation.every_steps` and at the end. assets: files that the parameters are
     of no use without, such as a tokenizer; kept in every checkpoint's metadata. Where the batches
     have a list `skipped` (ids of unreadable records), its length is logged and its ids are told.
+    initial: weights to start from, asked for where there is no checkpoint; their origin is kept in
+    the metadata.
 
     Every step of the run is finished when this returns, its metrics and a last checkpoint are on
     disk. A finished run returns at once. Raises UserError (a work directory of another config or
@@ -72,9 +81,10 @@ def fit(
         checkpoints = stack.enter_context(_open(workdir, plan, config))
         watchdog.now("restoring a checkpoint")
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
-        _write_config(workdir, parts.metadata["config"])
         watchdog.now("making the state")
-        state = restored[0] if restored else parts.create()
+        # Before anything is written: weights to start from may be refused.
+        state, origin = _resumed(restored) if restored else parts.create(initial)
+        _write_config(workdir, parts.metadata["config"])
         step = int(jax.device_get(state.step))
         start = f"restored the checkpoint of step {step}" if restored else "no checkpoint: step 0"
         say(f"{start}, in {workdir}")
@@ -88,7 +98,7 @@ def fit(
             step_fn=CompiledStep(objective, parts.optimizer, parts.abstract, mesh, plan.seed),
             evaluate=evaluate,
             checkpoints=checkpoints,
-            metadata={**parts.metadata, "assets": resume.pack(assets or {})},
+            metadata={**parts.metadata, **origin, "assets": resume.pack(assets or {})},
             writer=MetricWriter(workdir, step, config.metrics.get("tensorboard", True)),
             chrono=Chrono(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
@@ -128,7 +138,7 @@ def initial_state(
     *, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh
 ) -> TrainState:
     """The state before the first step, the same every time: the untrained reference."""
-    return _Parts.make(config, objective, manifest, mesh).create()
+    return _Parts.make(config, objective, manifest, mesh).create()[0]
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,15 @@ class _Parts:
         optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
         abstract = abstract_state(objective, optimizer, mesh)
         metadata = resume.describe(config, manifest, abstract)
+        if isinstance(objective, TellsArchitecture):
+            metadata["architecture"] = resume.as_json(objective.architecture())
         return cls(plan, objective, optimizer, abstract, metadata)
 
-    def create(self) -> TrainState:
-        return create_state(self.objective, self.optimizer, self.abstract, self.plan.seed)
+    def create(self, initial: Initial | None = None) -> tuple[TrainState, Metadata]:
+        """A fresh state, and what metadata are to say of its origin."""
+        arrays, origin = initial(self.abstract) if initial else ({}, {})
+        state = create_state(self.objective, self.optimizer, self.abstract, self.plan.seed, arrays)
+        return state, {"origin": origin} if origin else {}
 
     def announce(self, mesh: Mesh) -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
@@ -160,6 +175,11 @@ class _Parts:
 
     def checker(self, workdir: str) -> Callable[[Metadata], None]:
         return lambda found: resume.check(found, self.metadata, workdir)
+
+
+def _resumed(restored: tuple[TrainState, Metadata]) -> tuple[TrainState, Metadata]:
+    state, metadata = restored
+    return state, {key: metadata[key] for key in ("origin",) if key in metadata}
 
 
 def _folder(workdir: str) -> str:

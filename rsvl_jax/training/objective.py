@@ -51,6 +51,15 @@ class ReportsScalars(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsArchitecture(Protocol):
+    """An objective that says what its modules compute beside their arrays, for who loads them."""
+
+    def architecture(self) -> dict[str, dict[str, Any]]:
+        """Path of each module -> properties, see `rsvl_jax.models.architecture`."""
+        ...
+
+
 class Split:
     """Base of an objective whose rows are encoded each for itself, and related by embeddings.
 

@@ -1,10 +1,12 @@
 """The state of a run, and its creation already sharded."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -39,20 +41,26 @@ class TrainState:
     skipped: jax.Array
 
 
-def _initializer(objective: Objective, optimizer: Optimizer):
-    def init(rng: jax.Array) -> TrainState:
-        trees = objective.init(rng)
-        params = trees["params"]
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            frozen=trees["frozen"],
-            opt_state=optimizer.transform.init(params),
-            ema=jax.tree.map(jnp.copy, params) if optimizer.ema else None,
-            skipped=jnp.zeros((), jnp.int32),
-        )
+# (the state as ShapeDtypeStructs) -> arrays to start from in place of random ones, by paths such as
+# "params/image/norm/scale", and JSON that says where they come from.
+Initial = Callable[[TrainState], tuple[Mapping[str, np.ndarray], dict[str, Any]]]
 
-    return init
+
+def _initializer(objective: Objective, optimizer: Optimizer):
+    return lambda rng: _first_state(objective.init(rng), optimizer)
+
+
+def _first_state(trees: dict[str, Tree], optimizer: Optimizer) -> TrainState:
+    """The state before the first step, from {"params", "frozen"}."""
+    params = trees["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        frozen=trees["frozen"],
+        opt_state=optimizer.transform.init(params),
+        ema=jax.tree.map(jnp.copy, params) if optimizer.ema else None,
+        skipped=jnp.zeros((), jnp.int32),
+    )
 
 
 def abstract_state(
@@ -91,15 +99,39 @@ def abstract_state(
 
 
 def create_state(
-    objective: Objective, optimizer: Optimizer, abstract: TrainState, seed: int
+    objective: Objective,
+    optimizer: Optimizer,
+    abstract: TrainState,
+    seed: int,
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> TrainState:
     """A fresh state, created in place on the mesh: no array ever stands whole on one device.
 
-    abstract: from `abstract_state`. The values do not depend on the mesh.
+    abstract: from `abstract_state`. The values do not depend on the mesh. arrays: see `Initial`;
+    the optimizer and the average start from them, and they take the types of the parameters.
     """
     shardings = shardings_of(abstract)
     rng = jax.random.fold_in(jax.random.key(seed), _INIT_STREAM)
-    return jax.jit(_initializer(objective, optimizer), out_shardings=shardings)(rng)
+    if not arrays:
+        return jax.jit(_initializer(objective, optimizer), out_shardings=shardings)(rng)
+    places = {"params": shardings.params, "frozen": shardings.frozen}
+    trees = _replaced(jax.jit(objective.init, out_shardings=places)(rng), arrays)
+    start = jax.jit(lambda trees: _first_state(trees, optimizer), out_shardings=shardings)
+    return start(trees)
+
+
+def _replaced(trees: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
+    """The trees with these arrays put straight to where the leaves of their paths lie."""
+
+    def leaf(path: Any, old: jax.Array) -> jax.Array:
+        new = arrays.get(jax.tree_util.keystr(path, simple=True, separator="/"))
+        if new is None:
+            return old
+        return jax.make_array_from_callback(
+            old.shape, old.sharding, lambda index: np.asarray(new[index], old.dtype)
+        )
+
+    return jax.tree_util.tree_map_with_path(leaf, trees)
 
 
 def shardings_of(tree: Tree) -> Tree:
