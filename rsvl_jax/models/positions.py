@@ -7,11 +7,12 @@ import numpy as np
 from rsvl_jax.errors import UserError
 
 
-def sincos_2d(grid: tuple[int, int], width: int) -> np.ndarray:
+def sincos_2d(grid: tuple[int, int], width: int, step: float = 1.0) -> np.ndarray:
     """Fixed 2-D sin-cos table, float32 [h*w, width], row-major.
 
     Half of the width encodes the column, half the row, each as [sin, cos] at frequencies
-    10000^(-i / (width/4)), the order of facebookresearch/mae util/pos_embed.py.
+    10000^(-i / (width/4)), the order of facebookresearch/mae util/pos_embed.py. step: from one
+    patch to the next.
     """
     if width % 4:
         raise UserError(f"width {width} is not divisible by 4, which sin-cos positions need")
@@ -19,7 +20,7 @@ def sincos_2d(grid: tuple[int, int], width: int) -> np.ndarray:
     rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
     halves = []
     for place in (columns, rows):
-        angle = place.reshape(-1, 1) * omega
+        angle = step * place.reshape(-1, 1) * omega
         halves += [np.sin(angle), np.cos(angle)]
     return np.concatenate(halves, axis=1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Text encoder: BERT embeddings, then FLAVA's pre-LN blocks."""
+"""Text encoder: BERT embeddings, then FLAVA's pre-LN blocks, or BERT's own post-LN ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,27 @@ from rsvl_jax.models.layers import LayerNorm, normal, param
 from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig, dropout
 
 PAD_ID = 0
-TOKEN_TYPES = 2  # BERT's two segments; only the first is ever used, kept for weights from outside
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Vocabulary and longest text, in tokens."""
+    """Vocabulary and longest text, in tokens.
+
+    token_types: BERT's two segments, RoBERTa's one; only the first is ever used, the rest is kept
+    for weights from outside.
+    """
 
     vocab_size: int
     max_length: int
     transformer: TransformerConfig
+    token_types: int = 2
 
 
 class TextEncoder(nnx.Module):
-    """FLAVA's text encoder: LN(word + position + type), pre-LN blocks, LN."""
+    """FLAVA's text encoder: LN(word + position + type), pre-LN blocks, LN.
+
+    With the transformer's `norm` "post" it is BERT's, which has no norm at the end.
+    """
 
     def __init__(self, cfg: TextConfig, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -37,10 +44,10 @@ class TextEncoder(nnx.Module):
         self.word_embed = param(rngs, words, (cfg.vocab_size, width), ("vocab", "embed"))
         axes = ("positions", "embed")
         self.position_embed = param(rngs, normal(), (cfg.max_length, width), axes)
-        self.type_embed = param(rngs, normal(), (TOKEN_TYPES, width), (None, "embed"))
+        self.type_embed = param(rngs, normal(), (cfg.token_types, width), (None, "embed"))
         self.embed_norm = LayerNorm(width, rngs, eps=eps)
         self.stack = Stack(cfg.transformer, rngs)
-        self.norm = LayerNorm(width, rngs, eps=eps)
+        self.norm = LayerNorm(width, rngs, eps=eps) if cfg.transformer.norm == "pre" else None
 
     def __call__(
         self, ids: jax.Array, mask: jax.Array | None = None, *, rng: jax.Array | None = None
@@ -54,7 +61,7 @@ class TextEncoder(nnx.Module):
             embed_rng, rng = jax.random.split(rng)
             x = dropout(x, self.cfg.transformer.dropout, embed_rng)
         hidden = self.stack(x, mask, rng=rng)
-        return Encoded(hidden, self.norm(hidden))
+        return Encoded(hidden, hidden if self.norm is None else self.norm(hidden))
 
     def embed(self, ids: jax.Array) -> jax.Array:
         """ids int [B, T] -> normalised embeddings float32 [B, T, D], the input of the blocks."""

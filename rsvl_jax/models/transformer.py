@@ -1,4 +1,4 @@
-"""A stack of pre-LN transformer blocks, the trunk of every tower."""
+"""A stack of transformer blocks, the trunk of every tower."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ from rsvl_jax.parallel.sharding import rows
 # recompute "attention" costs most for its size, the others cost alike.
 KEPT = ("qkv", "attention", "residual", "hidden")
 DTYPES = ("float32", "bfloat16")
+NORMS = ("pre", "post")
+LAYER_SCALE = 1e-5  # at initialisation, DINOv2's
 CPU_SLICES = 4
 
 
@@ -48,6 +50,10 @@ class TransformerConfig:
     attention: see `attention.IMPLEMENTATIONS` · slices: independent parts of the batch inside a
     layer, 0 to choose by kind of device · dtype: of matmuls and activations; parameters, layer
     norms and softmax are float32 · init_std: of the weights at initialisation.
+
+    norm: "pre", before attention and MLP; "post", after each is added, as in BERT, whose output
+    needs no final norm · layer_scale: a learned factor for each channel of what attention and MLP
+    add (arXiv:2103.17239), as in DINOv2.
     """
 
     width: int
@@ -63,12 +69,16 @@ class TransformerConfig:
     slices: int = 0
     dtype: str = "float32"
     init_std: float = 0.02
+    norm: str = "pre"
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.dtype not in DTYPES:
             raise UserError(f"unknown dtype {self.dtype!r}: choose one of {DTYPES}")
+        if self.norm not in NORMS:
+            raise UserError(f"unknown norm {self.norm!r}: choose one of {NORMS}")
         activation(self.activation)
         attention.resolve(self.attention)
         remat_policy(self.remat)
@@ -131,20 +141,29 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); dropout on both branches when given a key."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); dropout on both branches when given a key.
+
+    With `norm` "post": norm(x + attention(x)), then norm(x + mlp(x)).
+    """
 
     def __init__(self, cfg: TransformerConfig, rngs: nnx.Rngs):
         self.dropout = cfg.dropout
+        self.post = cfg.norm == "post"
         self.attention_norm = LayerNorm(cfg.width, rngs, eps=cfg.ln_eps)
         self.attention = Attention(cfg, rngs)
         self.mlp_norm = LayerNorm(cfg.width, rngs, eps=cfg.ln_eps)
         self.mlp = Mlp(cfg, rngs)
+        self.attention_scale = _layer_scale(cfg, rngs)
+        self.mlp_scale = _layer_scale(cfg, rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None, rng: jax.Array | None) -> jax.Array:
         keys = (None, None) if rng is None else jax.random.split(rng)
-        x = x + dropout(self.attention(self.attention_norm(x), mask), self.dropout, keys[0])
-        x = checkpoint_name(x, "residual")
-        return x + dropout(self.mlp(self.mlp_norm(x)), self.dropout, keys[1])
+        y = self.attention(x if self.post else self.attention_norm(x), mask)
+        x = x + dropout(_scaled(y, self.attention_scale), self.dropout, keys[0])
+        x = checkpoint_name(self.attention_norm(x) if self.post else x, "residual")
+        y = self.mlp(x if self.post else self.mlp_norm(x))
+        x = x + dropout(_scaled(y, self.mlp_scale), self.dropout, keys[1])
+        return self.mlp_norm(x) if self.post else x
 
 
 class Stack(nnx.Module):
@@ -193,6 +212,16 @@ class Stack(nnx.Module):
         """
         wanted = self.cfg.slices or (CPU_SLICES if backend.lone_cpu() else 1)
         return next(count for count in range(wanted, 0, -1) if batch % count == 0)
+
+
+def _layer_scale(cfg: TransformerConfig, rngs: nnx.Rngs) -> nnx.Param | None:
+    if not cfg.layer_scale:
+        return None
+    return param(rngs, lambda _, shape: jnp.full(shape, LAYER_SCALE), (cfg.width,), (None,))
+
+
+def _scaled(x: jax.Array, scale: nnx.Param | None) -> jax.Array:
+    return x if scale is None else x * scale.astype(x.dtype)
 
 
 def dropout(x: jax.Array, rate: float, rng: jax.Array | None) -> jax.Array:

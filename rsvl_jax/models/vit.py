@@ -5,14 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.models.layers import LayerNorm, normal, param, zeros
+from rsvl_jax.models.layers import Frozen, Init, LayerNorm, normal, param, zeros
 from rsvl_jax.models.positions import resize_table, sincos_2d
 from rsvl_jax.models.transformer import Encoded, Stack, TransformerConfig, linear
 
 CHANNELS = 3
+POSITIONS = ("learned", "sincos", "table")
 
 # Sizes of the ViT family (arXiv:2010.11929 table 1, arXiv:2106.04560 table 2).
 PRESETS: dict[str, dict[str, int]] = {
@@ -27,10 +29,15 @@ PRESETS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Image size and patch size in pixels (square); positions "learned" or "sincos" (fixed).
+    """Image size and patch size in pixels (square).
 
-    stem_norm: CLIP's, a layer norm before the blocks, and no bias before it in the patch embedding;
-    class token and learned positions then start random, as a norm of zeros has no useful gradient.
+    positions: "learned"; "sincos", fixed, computed for any grid; "table", fixed, an array that a
+    checkpoint brings (MAE's), sin-cos at first, interpolated as learned ones are · stem_norm:
+    CLIP's, a layer norm before the blocks, and no bias before it in the patch embedding; class
+    token and learned positions then start random, as a norm of zeros has no useful gradient ·
+    registers: learned tokens that the blocks see and nobody reads (DINOv2's, arXiv:2309.16588) ·
+    gsd: how far "sincos" positions are apart, Scale-MAE's ground sample distance relative to its
+    reference (arXiv:2212.14532); 1 is MAE.
     """
 
     image_size: int
@@ -40,14 +47,18 @@ class VitConfig:
     class_token: bool = True
     mask_token: bool = True
     stem_norm: bool = False
+    registers: int = 0
+    gsd: float = 1.0
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise UserError(
                 f"image size {self.image_size} is not divisible by patch size {self.patch_size}"
             )
-        if self.positions not in ("learned", "sincos"):
-            raise UserError(f"unknown positions {self.positions!r}: choose 'learned' or 'sincos'")
+        if self.positions not in POSITIONS:
+            raise UserError(f"unknown positions {self.positions!r}: choose one of {POSITIONS}")
+        if self.gsd != 1 and self.positions != "sincos":
+            raise UserError(f"gsd {self.gsd} is for 'sincos' positions, not {self.positions!r}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -87,14 +98,13 @@ class Vit(nnx.Module):
         starts = (normal(width**-0.5), normal()) if cfg.stem_norm else (zeros, zeros)
         self.class_token = param(rngs, starts[0], (width,), (None,)) if cfg.class_token else None
         self.mask_token = param(rngs, zeros, (width,), (None,)) if cfg.mask_token else None
-        count = cfg.grid[0] * cfg.grid[1] + int(cfg.class_token)
-        learned = cfg.positions == "learned"
-        axes = ("positions", "embed")
-        self.positions = param(rngs, starts[1], (count, width), axes) if learned else None
+        self.positions = _table(cfg, rngs, starts[1])
         eps = cfg.transformer.ln_eps
         self.stem_norm = LayerNorm(width, rngs, eps=eps) if cfg.stem_norm else None
         if cfg.stem_norm:
             self.patch_embed.bias = None
+        shape = (cfg.registers, width)
+        self.registers = param(rngs, normal(), shape, (None, "embed")) if cfg.registers else None
         self.stack = Stack(cfg.transformer, rngs)
         self.norm = LayerNorm(width, rngs, eps=eps)
 
@@ -137,19 +147,40 @@ class Vit(nnx.Module):
                 raise UserError("a mask was given to a ViT built with mask_token=False")
             x = jnp.where(mask[..., None], self.mask_token.astype(x.dtype), x)
         x = x + position.astype(x.dtype)
+        if self.registers is not None:
+            x = jnp.concatenate([_repeated(self.registers[...], x), x], axis=1)
         if self.class_token is not None:
-            first = (self.class_token[...] + class_position).astype(x.dtype)
-            first = jnp.broadcast_to(first, (x.shape[0], 1, x.shape[-1]))
-            x = jnp.concatenate([first, x], axis=1)
+            first = self.class_token[...] + class_position
+            x = jnp.concatenate([_repeated(first[None], x), x], axis=1)
         if self.stem_norm is not None:
             x = self.stem_norm(x)
-        return self.stack(x, rng=rng)
+        x = self.stack(x, rng=rng)
+        if self.registers is None:
+            return x
+        start = int(self.cfg.class_token)
+        return jnp.concatenate([x[:, :start], x[:, start + self.cfg.registers :]], axis=1)
 
     def _positions(self, grid: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         """Position of the class token [D] (zeros without one) and of the patches [N, D]."""
         if self.positions is None:
             width = self.cfg.transformer.width
-            return jnp.zeros(width), jnp.asarray(sincos_2d(grid, width))
+            return jnp.zeros(width), jnp.asarray(sincos_2d(grid, width, self.cfg.gsd))
         table = self.positions[...]
         first = int(self.cfg.class_token)
         return table[0] * first, resize_table(table[first:], self.cfg.grid, grid)
+
+
+def _table(cfg: VitConfig, rngs: nnx.Rngs, init: Init) -> nnx.Param | Frozen | None:
+    """The positions that are an array, [1+N, D] with those of the class token."""
+    width, axes = cfg.transformer.width, ("positions", "embed")
+    if cfg.positions == "learned":
+        return param(rngs, init, (cfg.grid[0] * cfg.grid[1] + cfg.class_token, width), axes)
+    if cfg.positions == "table":
+        table = np.pad(sincos_2d(cfg.grid, width), ((int(cfg.class_token), 0), (0, 0)))
+        return Frozen(jnp.asarray(table), axes=axes)
+    return None
+
+
+def _repeated(tokens: jax.Array, x: jax.Array) -> jax.Array:
+    """Tokens [R, D] for each row of x [B, N, D], in its dtype: [B, R, D]."""
+    return jnp.broadcast_to(tokens.astype(x.dtype), (x.shape[0], *tokens.shape))

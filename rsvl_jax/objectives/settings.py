@@ -54,8 +54,9 @@ def transformer(key: str, sizes: Any, running: Any, *, ln_eps: float) -> Transfo
     attention, dtype.
     Raises UserError for sizes that cannot be.
     """
+    own: dict[str, Any] = {name: positive(f"{key}.{name}", sizes[name]) for name in SIZES}
     return TransformerConfig(
-        **{name: positive(f"{key}.{name}", sizes[name]) for name in SIZES},
+        **own,
         ln_eps=ln_eps,
         activation=running.activation,
         init_std=running.get("init_std", 0.02),
