@@ -27,6 +27,9 @@ def run(steps: int) -> config_dict.ConfigDict:
             examples=config_dict.placeholder(int),
             # A non-finite loss: "stop" the run, or "skip" the update (counted and reported).
             nonfinite="stop",
+            # Parts that a batch is taken in, for the activations of one of them; the gradient is
+            # that of the whole batch, contrasts included.
+            micro_batches=1,
         ),
         optimizer=section(
             name="adamw",
@@ -51,8 +54,12 @@ def run(steps: int) -> config_dict.ConfigDict:
         # The matrix of all similarities: "dense", "gather" or "ring"; "auto" is dense while it is
         # small. inner: mesh axes over which "ring" gathers, such as those inside a slice.
         contrast=section(implementation="auto", inner=()),
-        # Devices along each axis; one may be -1: all that are left.
-        mesh=section(replica=1, data=-1, fsdp=1, tensor=1),
+        # Devices along each axis; one may be -1: all that are left. max_replicated: where
+        # parameters are split, the share of their bytes that may stay whole on every device.
+        mesh=section(replica=1, data=-1, fsdp=1, tensor=1, max_replicated=0.1),
+        # Steps from which JAX's profiler traces `length` steps, on every host, into profile/ of
+        # the work directory; kill -USR1 asks one process for one more.
+        profile=section(steps=(), length=3),
         # How the processes of a run find one another: "auto", "none", "tpu", "slurm", or "explicit"
         # (this is number `process` of `processes`, which meet at `coordinator`, HOST:PORT).
         distributed=section(

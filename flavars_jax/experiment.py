@@ -14,7 +14,7 @@ from flavars_jax.objective import FlavarsObjective
 from flavars_jax.settings import from_config
 from rsvl_jax import report
 from rsvl_jax.evaluation import card, earth_tiles
-from rsvl_jax.parallel.mesh import check_batch, make_mesh
+from rsvl_jax.parallel.mesh import check_batch, mesh_from
 from rsvl_jax.storage import locate
 from rsvl_jax.training import loop, resume
 from rsvl_jax.training.state import TrainState
@@ -44,7 +44,7 @@ class Experiment:
 
         Raises UserError for what is wrong with either, before anything is written.
         """
-        mesh = make_mesh(**config.mesh)
+        mesh = mesh_from(config.mesh)
         check_batch(config.data.batch_size, mesh)
         inputs = Inputs.open(config)
         with config.unlocked():

@@ -27,7 +27,7 @@ from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.datasets import registry
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card
-from rsvl_jax.parallel.mesh import check_batch, make_mesh
+from rsvl_jax.parallel.mesh import check_batch, make_mesh, mesh_from
 from rsvl_jax.storage import locate, replace_file
 from rsvl_jax.training import loop, resume, saved
 from rsvl_jax.training.state import TrainState
@@ -56,7 +56,7 @@ class Experiment:
         Raises UserError for what is wrong with either, and for a work directory of another config,
         before anything is written.
         """
-        mesh = make_mesh(**config.mesh)
+        mesh = mesh_from(config.mesh)
         check_batch(config.data.batch_size, mesh)
         if not config.seeds:
             raise UserError("seeds=() trains no student: give at least one, such as (0,)")

@@ -58,7 +58,7 @@ class Chrono:
         self._samples = samples
         self._flops = flops_per_sample
         self._peak = peak
-        self._all_steps, self._all_seconds = 0, 0.0
+        self._all_steps, self._all_seconds, self._all_waited = 0, 0.0, 0.0
         self._restart()
 
     def _restart(self) -> None:
@@ -97,6 +97,11 @@ class Chrono:
         steps, seconds = self._all_steps + self._steps, self._all_seconds + self._seconds()
         return steps * self._samples / seconds
 
+    @property
+    def productive_seconds(self) -> float:
+        """Since the start, without pauses and without waiting for batches."""
+        return self._all_seconds - self._all_waited + self._seconds() - self._waited
+
     def lap(self) -> dict[str, float | None]:
         """Measures since the last lap, and starts the next.
 
@@ -112,5 +117,6 @@ class Chrono:
         }
         self._all_steps += self._steps
         self._all_seconds += seconds
+        self._all_waited += self._waited
         self._restart()
         return values

@@ -18,14 +18,17 @@ from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
 from rsvl_jax.parallel import distributed
 from rsvl_jax.parallel.mesh import check_batch, describe
 from rsvl_jax.parallel.sharding import bytes_per_device
-from rsvl_jax.storage import replace_file
-from rsvl_jax.training import resume
-from rsvl_jax.training.checkpoint import Checkpoints, Metadata, disk_errors
+from rsvl_jax.parallel.table import check_replicated, table
+from rsvl_jax.training import accumulate, artifacts, resume
+from rsvl_jax.training.checkpoint import Checkpoints, Metadata
 from rsvl_jax.training.flops import Chrono, peak_flops
+from rsvl_jax.training.goodput import Goodput
+from rsvl_jax.training.hosts import Hosts, memory
 from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
 from rsvl_jax.training.objective import Objective, TellsArchitecture
 from rsvl_jax.training.optimizer import Optimizer, make_optimizer
 from rsvl_jax.training.plan import Plan, make_plan
+from rsvl_jax.training.profiling import Profiler
 from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.retention import Retention
 from rsvl_jax.training.signals import StopSignal
@@ -41,10 +44,12 @@ from rsvl_jax.training.watchdog import Watchdog
 
 Tree = Any
 Evaluate = Callable[[TrainState, int], dict[str, float]]
+Measures = Mapping[str, float | jax.Array | None]
 
 # Steps that may be under way on the device while the host goes on: enough to keep it busy, few
 # enough that batches do not pile up and a stop is noticed at once.
 _AHEAD = 2
+_WAIT = "perf/input_wait"
 
 
 def fit(
@@ -78,6 +83,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         watchdog = stack.enter_context(Watchdog(_patience(config)))
+        profiler = stack.enter_context(Profiler(workdir, plan.profile, plan.profile_length))
         checkpoints = stack.enter_context(_open(workdir, plan, config))
         watchdog.now("restoring a checkpoint")
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
@@ -95,7 +101,15 @@ def fit(
             return state
         loop = _Loop(
             plan=plan,
-            step_fn=CompiledStep(objective, parts.optimizer, parts.abstract, mesh, plan.seed),
+            step_fn=CompiledStep(
+                objective,
+                parts.optimizer,
+                parts.abstract,
+                mesh,
+                plan.seed,
+                plan.micro_batches,
+                artifacts.Programs(workdir),
+            ),
             evaluate=evaluate,
             checkpoints=checkpoints,
             metadata={**parts.metadata, **origin, "assets": resume.pack(assets or {})},
@@ -103,6 +117,9 @@ def fit(
             chrono=Chrono(
                 plan.batch_size, objective.flops_per_sample(), peak_flops(list(mesh.devices.flat))
             ),
+            goodput=Goodput(workdir, step),
+            hosts=Hosts(mesh),
+            profiler=profiler,
             progress=Progress(plan.total, step, plan.batch_size),
             stop=stop,
             watchdog=watchdog,
@@ -112,7 +129,7 @@ def fit(
             evaluated=evaluated,
         )
         stack.callback(loop.close)
-        parts.announce(mesh)
+        parts.announce(mesh, workdir)
         return loop.run(make_batches)
 
 
@@ -155,8 +172,12 @@ class _Parts:
     def make(cls, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh) -> "_Parts":
         plan, lengths = make_plan(config, manifest)
         check_batch(plan.batch_size, mesh)
+        accumulate.check(objective, plan.micro_batches)
+        accumulate.check_rows(plan.batch_size, plan.micro_batches, mesh)
         optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
         abstract = abstract_state(objective, optimizer, mesh)
+        axes, limit = objective.logical_axes()["params"], plan.max_replicated
+        check_replicated(abstract.params, axes, mesh, limit)
         metadata = resume.describe(config, manifest, abstract)
         if isinstance(objective, TellsArchitecture):
             metadata["architecture"] = resume.as_json(objective.architecture())
@@ -168,10 +189,13 @@ class _Parts:
         state = create_state(self.objective, self.optimizer, self.abstract, self.plan.seed, arrays)
         return state, {"origin": origin} if origin else {}
 
-    def announce(self, mesh: Mesh) -> None:
-        count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
+    def announce(self, mesh: Mesh, workdir: str) -> None:
+        """Says where parameters live: in one line, and one by one in a file."""
+        text = table(self.abstract.params, self.objective.logical_axes()["params"])
+        path = artifacts.write(workdir, "parameters.txt", text.encode() + b"\n")
         size = bytes_per_device(self.abstract, shardings_of(self.abstract)) >> 20
-        say(f"{count:,} parameters, {size} MiB of state a device, mesh {describe(mesh.shape)}")
+        say(f"mesh {describe(mesh.shape)}: {text.splitlines()[-1]}, {path}")
+        say(f"{size} MiB of state a device, with optimizer and average")
 
     def checker(self, workdir: str) -> Callable[[Metadata], None]:
         return lambda found: resume.check(found, self.metadata, workdir)
@@ -202,11 +226,7 @@ def _few(names: list[str]) -> str:
 
 
 def _write_config(workdir: str, config: dict[str, Any]) -> None:
-    if jax.process_index() != 0:
-        return
-    path = os.path.join(workdir, "config.json")
-    with disk_errors(path), replace_file(path) as file:
-        file.write(json.dumps(config, indent=2).encode() + b"\n")
+    artifacts.write(workdir, "config.json", json.dumps(config, indent=2).encode() + b"\n")
 
 
 @dataclass
@@ -220,6 +240,9 @@ class _Loop:
     metadata: Metadata
     writer: MetricWriter
     chrono: Chrono
+    goodput: Goodput
+    hosts: Hosts
+    profiler: Profiler
     progress: Progress
     stop: StopSignal
     watchdog: Watchdog
@@ -232,7 +255,7 @@ class _Loop:
         self._scores: dict[str, float] | None = None  # of this step
         # Steps dispatched and not yet known to be finished, and the line held back for one period.
         self._running: deque[tuple[int, Metrics]] = deque()
-        self._held: tuple[int, Metrics, dict[str, float | None]] | None = None
+        self._held: tuple[int, Metrics, Measures] | None = None
 
     def run(self, make_batches: Callable[[int], Iterator[Tree]]) -> TrainState:
         batches = make_batches(self.step)
@@ -248,9 +271,11 @@ class _Loop:
                 if self.step >= self.plan.total:
                     break
                 self.watchdog.now(f"step {self.step + 1}")
+                self.profiler.before(self.step + 1, self._settle)
                 with self.chrono.waiting():
                     batch = next(batches)
                 self._train(batch)
+                self.profiler.after(self.step, self._settle)
         finally:
             if hasattr(batches, "close"):
                 batches.close()
@@ -287,13 +312,15 @@ class _Loop:
         with self.chrono.pause():
             self.checkpoints.save(self.step, self.state, self.metadata, self._scores)
             self.saved = self.step
+            self.goodput.saved(self.step, self.chrono.productive_seconds)
 
     def _train(self, batch: Tree) -> None:
         with self.chrono.pause():
             start = time.perf_counter()
             if self.step_fn.prepare(self.state, batch):
                 say(f"compiled the training step in {time.perf_counter() - start:.1f} s")
-        with jax.transfer_guard("disallow"):
+                distributed.wait_for_all("the training step is compiled")
+        with jax.transfer_guard("disallow"), self.profiler.step(self.step + 1):
             self.state, metrics = self.step_fn(self.state, batch)
         self.step += 1
         self.evaluated = False
@@ -301,7 +328,7 @@ class _Loop:
         self._running.append((self.step, metrics))
         self._settle(_AHEAD)
 
-    def _settle(self, ahead: int) -> None:
+    def _settle(self, ahead: int = 0) -> None:
         """Waits until at most `ahead` steps are under way, and looks at those that finished."""
         while len(self._running) > ahead:
             step, metrics = self._running.popleft()
@@ -313,7 +340,14 @@ class _Loop:
             every = self.plan.log_every
             if step in (1, self.plan.total) or (every and step % every == 0):
                 self._write_held()
-                self._held = step, metrics, self.chrono.lap() | self._records()
+                self._held = step, metrics, self._measures()
+
+    def _measures(self) -> Measures:
+        """What docs/observability.md defines, of the period that ends here."""
+        lap = self.chrono.lap()
+        own = {_WAIT: lap.pop(_WAIT) or 0.0, **memory(jax.local_devices())}
+        goodput = {"perf/goodput": self.goodput.fraction(self.chrono.productive_seconds)}
+        return {**lap, **goodput, **self.hosts.together(own), **self._records()}
 
     def _records(self) -> dict[str, float | None]:
         """Unreadable records so far; as those read ahead count, no function of the step: perf."""
@@ -328,11 +362,15 @@ class _Loop:
         values = jax.device_get(metrics)
         values.pop("finite")
         lines = {f"train/{name}": value.item() for name, value in values.items()}
-        self.writer.write(step, {**lines, **perf})
+        measures = {
+            name: value.item() if isinstance(value, np.ndarray) else value
+            for name, value in jax.device_get(dict(perf)).items()
+        }
+        self.writer.write(step, {**lines, **measures})
 
     def _flush(self) -> None:
         """Finishes every step under way and puts its metrics on disk."""
-        self._settle(0)
+        self._settle()
         self._write_held()
         self.writer.flush()
 

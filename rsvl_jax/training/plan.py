@@ -10,7 +10,11 @@ from rsvl_jax.training.schedules import Lengths, resolve_length
 
 @dataclass(frozen=True)
 class Plan:
-    """The lengths of a run in steps; `every` of 0 means only at the end."""
+    """The lengths of a run in steps; `every` of 0 means only at the end.
+
+    micro_batches: see `accumulate`; max_replicated: see `parallel.table.check_replicated`;
+    profile: first step of each trace of `profile_length` steps.
+    """
 
     total: int
     batch_size: int
@@ -20,6 +24,10 @@ class Plan:
     keep: int
     seed: int
     skip_nonfinite: bool
+    micro_batches: int
+    max_replicated: float
+    profile: tuple[int, ...]
+    profile_length: int
 
 
 def make_plan(config: ConfigDict, manifest: dict) -> tuple[Plan, Lengths]:
@@ -40,5 +48,9 @@ def make_plan(config: ConfigDict, manifest: dict) -> tuple[Plan, Lengths]:
         keep=config.checkpoint.get("keep", 3),
         seed=config.seed,
         skip_nonfinite=nonfinite == "skip",
+        micro_batches=config.training.get("micro_batches", 1),
+        max_replicated=config.get("mesh", {}).get("max_replicated", 1.0),
+        profile=tuple(config.get("profile", {}).get("steps", ())),
+        profile_length=config.get("profile", {}).get("length", 3),
     )
     return plan, lengths

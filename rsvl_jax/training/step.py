@@ -120,8 +120,10 @@ class CompiledStep:
         mesh: Mesh,
         seed: int,
         micro_batches: int = 1,
+        lowered: Callable[[jax.stages.Lowered], None] = lambda lowered: None,
     ) -> None:
-        """micro_batches: see `make_step`."""
+        """micro_batches: see `make_step`; lowered: shown each program before it is compiled."""
+        self._lowered = lowered
         self._mesh = mesh
         self._jitted = jax.jit(
             make_step(objective, optimizer, seed, micro_batches=micro_batches, mesh=mesh),
@@ -145,7 +147,9 @@ class CompiledStep:
         key = _signature(batch)
         if key in self._programs:
             return False
-        self._programs[key] = self.lower(state, batch).compile()
+        lowered = self.lower(state, batch)
+        self._lowered(lowered)
+        self._programs[key] = lowered.compile()
         runtime.release_memory()
         return True
 

@@ -48,10 +48,12 @@ def mesh_of(layout):
     return make_mesh(**LAYOUTS[layout], devices=devices)
 
 
-def objective_of(method, mesh):
+def objective_of(method, mesh, contrast):
     if method == "flavars":
-        return FlavarsObjective(tiny.config(), codebook=tiny.codebook(), mesh=mesh)
+        config = tiny.config(contrast__implementation=contrast)
+        return FlavarsObjective(config, codebook=tiny.codebook(), mesh=mesh)
     config = graft_tiny.config(objective__learn_temperature=True)
+    config.contrast = ConfigDict({"implementation": contrast, "inner": ()})
     return GraftObjective(config, mesh=mesh)
 
 
@@ -62,10 +64,10 @@ def batch_of(method, step):
 
 
 @functools.cache
-def run(method, layout):
+def run(method, layout, contrast="dense"):
     """(metrics of each step, final state, HLO of the step), the first two on the host."""
     mesh = mesh_of(layout)
-    objective = objective_of(method, mesh)
+    objective = objective_of(method, mesh, contrast)
     optimizer = make_optimizer(
         ConfigDict(OPTIMIZER), objective.logical_axes()["params"], Lengths(8, 64, STEPS)
     )

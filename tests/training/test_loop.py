@@ -97,6 +97,8 @@ def test_a_run_leaves_metrics_checkpoints_and_config(whole):
         "perf/samples_per_second",
         "perf/mfu",
         "perf/input_wait",
+        "perf/goodput",
+        "perf/host_memory_peak",
     }
     assert trained[-1]["train/loss/contrast"] < trained[0]["train/loss/contrast"]
     assert all(line["perf/samples_per_second"] > 0 and line["perf/mfu"] > 0 for line in trained)
