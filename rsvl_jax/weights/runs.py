@@ -30,12 +30,17 @@ class Run:
     assets: dict[str, bytes]
 
 
+def has_checkpoints(path: str) -> bool:
+    """Whether a folder is the work directory of one run."""
+    return os.path.isdir(os.path.join(path, "checkpoints"))
+
+
 def is_run(path: str) -> bool:
     """Whether a folder is the work directory of a run, or of several."""
-    return os.path.isdir(os.path.join(path, "checkpoints")) or bool(_inner(path))
+    return has_checkpoints(path) or bool(inner(path))
 
 
-def _inner(path: str) -> list[str]:
+def inner(path: str) -> list[str]:
     """Runs inside a work directory, such as GRAFT's teacher and students."""
     if not os.path.isdir(path):
         return []
@@ -44,8 +49,8 @@ def _inner(path: str) -> list[str]:
 
 def read(path: str) -> Run:
     """The newest checkpoint. Raises UserError where there is none, or several runs."""
-    if not os.path.isdir(os.path.join(path, "checkpoints")):
-        choice = ", ".join(os.path.join(path, name) for name in _inner(path))
+    if not has_checkpoints(path):
+        choice = ", ".join(os.path.join(path, name) for name in inner(path))
         raise UserError(f"{path!r} holds several runs: name one of {choice}")
     found, metadata = arrays.read(path)
     return Run(

@@ -7,7 +7,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.models.functional import Make
 from rsvl_jax.weights.family import Json
 
-KINDS = ("clip", "flava", "vit", "text", "location", "graft", "image_tokenizer")
+KINDS = ("clip", "flava", "flavars", "vit", "text", "location", "graft", "image_tokenizer")
 
 
 def parts(kind: str, settings: Json) -> Mapping[str, Make]:

@@ -1,0 +1,94 @@
+"""A FLAVARS run as a model to use, without its data."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flavars_jax.settings import Settings, from_config
+from rsvl_jax.training import saved
+from rsvl_jax.weights import kinds, runs
+from rsvl_jax.weights.family import Json, Model
+from rsvl_jax.weights.methods import Opened
+
+KIND = "flavars"
+TOKENIZER = "tokenizer.model"
+
+
+def open_run(path: str) -> Opened | None:
+    """The newest whole checkpoint of a work directory; None where it is no run of FLAVARS.
+
+    Raises UserError where there is no whole checkpoint.
+    """
+    if not runs.has_checkpoints(path):
+        return None
+    found = saved.metadata(path)
+    if "mim_design" not in found["config"]["objective"]:
+        return None
+    run = runs.read(path)
+    return Opened(
+        model=model(from_config(ConfigDict(found["config"]))),
+        arrays=run.arrays,
+        tokenizer=run.assets.get(TOKENIZER, b""),
+        config=found["config"],
+        manifest=found["manifest"],
+        step=run.step,
+        folder=path,
+        revision=found["code_revision"],
+    )
+
+
+def model(settings: Settings) -> Model:
+    """Towers and projections of a run with these settings."""
+    s = settings
+    described = _settings(s)
+    preprocessing: Json = {}
+    if "image" in described:
+        preprocessing = {
+            "image_size": s.image.image_size,
+            "mean": list(s.mean),
+            "std": list(s.std),
+            "resize": "square",
+            "crop": "none",
+            "interpolation": "linear",
+        }
+    tokenizer = {"kind": "sentencepiece", "length": s.text.max_length}
+    return Model(
+        KIND,
+        described,
+        kinds.parts(KIND, described),
+        preprocessing,
+        tokenizer if "text" in described else {},
+    )
+
+
+def _settings(s: Settings) -> Json:
+    """See `weights.kinds.flavars`; the parts as `model.FlavarsModel` has them."""
+    masks_images = "mim" in s.on or s.fuses_masked
+    found: Json = {"image_pooling": s.image_pooling, "contrasts": _contrasts(s)}
+    if masks_images or s.sees_clean_images:
+        found["image"] = _fields(replace(s.image, mask_token=masks_images and not s.mae))
+    if "mlm" in s.on or s.fuses_masked or s.sees_clean_texts:
+        found["text"] = _fields(s.text)
+    if s.on & {"image_location", "text_location"}:
+        found["location"] = _fields(s.location)
+    if s.fuses_masked or s.hard_itm:
+        found["fusion"] = _fields(s.fusion)
+    return found
+
+
+def _contrasts(s: Settings) -> Json:
+    known = {
+        "image_text": {"towers": ["image", "text"], "dim": s.embed_dim},
+        "image_location": {"towers": ["image"], "dim": s.location.dim},
+        "text_location": {"towers": ["text"], "dim": s.location.dim},
+    }
+    return {name: each for name, each in known.items() if name in s.on}
+
+
+def _fields(config: Any) -> Json:
+    """Fields of a dataclass and of those in it, tuples as JSON has them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+    }
