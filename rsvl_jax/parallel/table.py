@@ -20,7 +20,7 @@ class Placement:
     """One parameter on the mesh.
 
     axes: logical name of each dimension. split: mesh axis of each dimension, None where it is
-    whole. bytes: of the whole array; local: of one device's part.
+    whole (an axis of one device splits nothing). bytes: of the whole array; local: of one device's part.
     """
 
     name: str
@@ -47,7 +47,8 @@ def placements(params: Tree, axes: Tree) -> list[Placement]:
 
     def add(path: Any, leaf: Any, names: LogicalAxes) -> None:
         sharding: NamedSharding = leaf.sharding
-        spec = tuple(sharding.spec)
+        sizes = sharding.mesh.shape
+        spec = tuple(axis if axis and sizes[axis] > 1 else None for axis in sharding.spec)
         shape = tuple(leaf.shape)
         found.append(
             Placement(

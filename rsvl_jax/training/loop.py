@@ -308,11 +308,12 @@ class _Loop:
         if self.saved == self.step:
             return
         self._flush()
+        productive = self.chrono.productive_seconds
         self.watchdog.now(f"saving step {self.step}")
         with self.chrono.pause():
             self.checkpoints.save(self.step, self.state, self.metadata, self._scores)
             self.saved = self.step
-            self.goodput.saved(self.step, self.chrono.productive_seconds)
+            self.goodput.saved(self.step, productive)
 
     def _train(self, batch: Tree) -> None:
         with self.chrono.pause():

@@ -49,6 +49,11 @@ def values(workdir):
     return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
 
 
+def measures(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train/loss" in line]
+
+
 @pytest.mark.parametrize("what", ["metadata", "arrays"])
 def test_what_one_cannot_read_no_other_takes(what, tmp_path, cache):
     for steps, wrong in ((12, "nothing"), (16, what)):
@@ -72,6 +77,9 @@ def test_what_one_cannot_read_no_other_takes(what, tmp_path, cache):
     for line, other in zip(found, wanted, strict=True):
         assert line.keys() == other.keys()
         np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-4)
+    for line in measures(tmp_path / "pod"):
+        assert 0 <= line["perf/input_wait"] <= line["perf/input_wait_max"] <= 1
+        assert 0 < line["perf/host_memory_peak"] <= line["perf/host_memory_peak_max"]
 
 
 def test_processes_that_no_longer_get_on_end_with_their_stacks(tmp_path, cache):
@@ -81,5 +89,5 @@ def test_processes_that_no_longer_get_on_end_with_their_stacks(tmp_path, cache):
     assert 70 in [status for status, _ in found]
     assert {status for status, _ in found} <= {70, 75, -6}, found
     barked = "".join(output for status, output in found if status == 70)
-    assert "stalled: step 6 takes longer than watchdog.seconds=4" in barked
+    assert "stalled: step 6 takes longer than watchdog.seconds=20" in barked
     assert "in spoil" in found[1][1] or found[1][0] != 70

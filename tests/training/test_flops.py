@@ -45,11 +45,13 @@ def test_chrono_leaves_out_pauses_and_counts_waiting(monkeypatch):
         chrono.finished_step()
     with chrono.pause():
         now[0] += 1000
+    assert chrono.productive_seconds == 5 * 1.5
     lap = chrono.lap()
     assert lap == {"perf/samples_per_second": 4.0, "perf/mfu": 0.04, "perf/input_wait": 0.25}
     now[0] += 2
     chrono.finished_step()
     assert chrono.samples_per_second == 6 * 8 / 12
+    assert chrono.productive_seconds == 5 * 1.5 + 2
     assert chrono.lap() == {
         "perf/samples_per_second": 4.0,
         "perf/mfu": 0.04,
