@@ -48,7 +48,7 @@ def main(process, address, workdir, steps, what):
     mesh = make_mesh()
     conf = config(steps=steps)
     with conf.unlocked():
-        conf.watchdog = {"seconds": 4.0 if what == "input" else 240.0}
+        conf.watchdog = {"seconds": 20.0 if what == "input" else 240.0}
     if process == 1 and what in ("metadata", "arrays"):
         break_reading(what)
 
