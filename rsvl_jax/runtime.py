@@ -2,16 +2,20 @@
 
 Exit status: 0 finished · 2 bad flag, config or input (one line says what and how to mend it) ·
 70 stalled: a step, save or evaluation took longer than `watchdog.seconds`, and the stacks of all
-threads were written · 75 preempted after a complete save, or left alone by another process of the
-run: run it again · anything else is a defect.
+threads were written · 75 preempted: after a complete save, or where there is nothing to save, or
+left alone by another process of the run: run it again · anything else is a defect.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any, NoReturn
 
 from rsvl_jax.errors import Preempted, UserError
@@ -69,10 +73,32 @@ def exit_status(run: Callable[[], None]) -> int:
 
     One of several processes that fails ends at once: JAX's own clean-up would wait for the others.
     """
-    status = _ending(run)
+    with _stoppable():
+        status = _ending(run)
     if status not in (0, 75) and distributed.running():
         _end_at_once(status)
     return status
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Context in which SIGTERM ends what is going on with `Preempted`, unless others take it.
+
+    In training that is `training.signals`; among several processes JAX takes it when they join.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _preempt)
+    try:
+        yield
+    finally:
+        if not distributed.running():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _preempt(number: int, frame: FrameType | None) -> None:
+    raise Preempted("told to stop outside of training; run the same command again to go on")
 
 
 def _ending(run: Callable[[], None]) -> int:

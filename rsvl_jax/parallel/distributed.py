@@ -20,7 +20,14 @@ KINDS = ("auto", "none", "tpu", "slurm", "explicit")
 # JAX ends the process with SIGABRT when its own time-out is over: ours comes first, with a line.
 _JAX_MARGIN_S = 60
 # What JAX and the transports of its collectives say when a peer has gone.
-_LOST = ("Gloo ", "Connection closed by peer", "Connection reset by peer", "Socket closed")
+_LOST = (
+    "Gloo ",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Socket closed",
+    "Barrier ",
+)
+_MEETING_MS = 24 * 3600 * 1000  # a stall is the watchdog's affair
 
 
 def start(
@@ -40,7 +47,8 @@ def start(
 
     Each process prints one line when all are there. Raises UserError for settings that make no
     sense. When the others are not there after `timeout_s`, the process ends with one line and
-    status 2: JAX waits in native code, which no exception can leave.
+    status 75, as one of them may have been preempted before it came: JAX waits in native code,
+    which no exception can leave.
     """
     if kind == "auto":
         kind = _detect(coordinator)
@@ -101,15 +109,15 @@ def _address(kind: str, coordinator: str | None, processes: int | None, process:
 
 @contextmanager
 def _time_limit(seconds: float, where: str, alone: bool) -> Iterator[None]:
-    """Ends the process with status 2 and one line if the body takes longer."""
+    """Ends the process with status 75 and one line if the body takes longer."""
     done = threading.Event()
 
     def watch() -> None:
         if not done.wait(seconds):
             who = "other processes of the run have not come" if alone else "no answer"
             _end(
-                f"{who} {where} within distributed.timeout_s={seconds:g}: start all of them, "
-                "and check the address and that its port is open"
+                f"{who} {where} within distributed.timeout_s={seconds:g}: start all of them "
+                "again, and check the address and that its port is open"
             )
 
     threading.Thread(target=watch, name="distributed-time-limit", daemon=True).start()
@@ -120,8 +128,8 @@ def _time_limit(seconds: float, where: str, alone: bool) -> Iterator[None]:
 
 
 def _end(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr, flush=True)
-    os._exit(2)
+    print(f"left alone: {text}", file=sys.stderr, flush=True)
+    os._exit(75)
 
 
 def _introduce() -> None:
@@ -176,13 +184,22 @@ def everywhere(ok: bool) -> bool:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come to this call; `what` says where that is."""
+    """Returns when every process has come to this call; `what` says where that is.
+
+    The devices take no part: their transports have time limits of their own (30 s on CPUs), and a
+    process may compile for minutes longer than another.
+    """
+    global _meetings
     if running():
-        from jax.experimental import multihost_utils
+        # Orbax meets this way, too. What is public in JAX meets on the devices.
+        from jax._src.distributed import global_state
 
-        multihost_utils.sync_global_devices(what)
+        _meetings += 1
+        client: Any = global_state.client
+        client.wait_at_barrier(f"{what} ({_meetings})", timeout_in_ms=_MEETING_MS)
 
 
+_meetings = 0
 _looks = 0
 
 

@@ -23,25 +23,27 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("compiled"))
 
 
-def run(workdir, steps, what, cache):
+def begin(workdir, steps, what, cache):
     address = free_address()
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": cache,
         "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]),
     }
-    return ends(
-        [
-            subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(number), address, str(workdir), str(steps), what],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for number in range(2)
-        ]
-    )
+    return [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(number), address, str(workdir), str(steps), what],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+
+
+def run(workdir, steps, what, cache):
+    return ends(begin(workdir, steps, what, cache))
 
 
 def values(workdir):

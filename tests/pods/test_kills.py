@@ -12,6 +12,7 @@ from pod import FLAVARS, GRAFT, Pod, ends
 
 POD, ONE, SINGLE = (2, 4), (1, 8), (1, 1)  # processes x devices of each
 STEPS = 24  # that are compared; the runs are longer, so that none spends its time on scores
+KILLS = 5  # of each run: twenty in all
 METHODS = {
     "flavars": (FLAVARS, ""),
     "graft": (GRAFT | {"teacher.training.steps": 8}, "seed0"),
@@ -36,6 +37,8 @@ class Killer:
             time.sleep(self.draw.uniform(0, 6))
         else:
             time.sleep(self.draw.uniform(0, 25))
+        alone = [p.communicate()[0] for p in processes if p.poll() is not None]
+        assert not alone, alone[0]  # nothing but a kill ends a run
         number = self.draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
         victims = self.draw.sample(processes, self.draw.randint(1, len(processes)))
         for victim in victims:
@@ -47,11 +50,7 @@ class Killer:
             f"{[status for status, _ in found]}"
         )
         for status, output in found:
-            # A peer that was killed before it joined is waited for, see distributed.timeout_s.
-            waited = status == 2 and "distributed.timeout_s" in output
-            assert waited or status in (75, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT), (
-                output
-            )
+            assert status in (75, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT), output
 
     def finish(self, topology):
         """Goes on past the last step that is compared."""
@@ -69,7 +68,7 @@ def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
     data = {"flavars": mini_earth_tiles, "graft": mini_zoom_pairs}[request.param]
     settings = settings | {
         "data.dir": data,
-        "training.steps": 2 * STEPS,
+        "training.steps": 10 * STEPS,
         "checkpoint.every_steps": 3,
         "evaluation.every_steps": 0,
         "distributed.timeout_s": 60,
@@ -84,10 +83,10 @@ def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("topologies", [[POD], [POD, ONE, SINGLE]], ids=["one", "changing"])
-def test_ten_kills_leave_no_trace_in_the_losses(topologies, runs, tmp_path):
+def test_kills_leave_no_trace_in_the_losses(topologies, runs, tmp_path):
     pod, part, straight = runs
     killer = Killer(pod, tmp_path, part, random.Random(len(topologies)))
-    for number in range(10):
+    for number in range(KILLS):
         killer.round(topologies[number % len(topologies)])
         print(killer.told[-1], flush=True)
     killer.finish(POD)
