@@ -18,8 +18,9 @@ def run(steps: int) -> config_dict.ConfigDict:
     """The sections that do not depend on the method, for a run of `steps`."""
     config = section(
         seed=0,
-        # A config to start from: {part of the model: path of its weights}.
-        init_from=section(),
+        # Weights to start from: part of the model -> SOURCE or SOURCE#PART, a file, a folder, a run
+        # or a name of the hub; see docs/weights.md. expect: patterns of what may not fit.
+        init_from=section(expect=()),
         # Length of the run. Any `_steps` key may be given as `_epochs`, `_examples` or `_percent`.
         training=section(
             steps=config_dict.placeholder(int),

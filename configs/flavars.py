@@ -39,6 +39,8 @@ def get_config(presets: str = "") -> config_dict.ConfigDict:
 
 def _embedded() -> config_dict.ConfigDict:
     config = common.run(steps=480)
+    for part in ("model", "image", "text", "location", "tokenizer"):
+        config.init_from[part] = config_dict.placeholder(str)
     # A short run of small towers stands twice the rate of the paper-size recipe.
     config.optimizer.learning_rate = 2e-3
     config.data = section(
@@ -86,6 +88,12 @@ def _embedded() -> config_dict.ConfigDict:
         attention="auto",
         dtype="float32",
     )
+    # What weights from outside may need: the tower's own activation (else `model.activation`),
+    # epsilon of its layer norms (FLAVA's 1e-12), norms "pre" or "post", CLIP's norm before blocks.
+    for tower in (config.model.image, config.model.text):
+        tower.activation, tower.norm = (config_dict.placeholder(str) for _ in range(2))
+        tower.ln_eps = config_dict.placeholder(float)
+    config.model.image.stem_norm = False
     config.objective = section(
         weights=section(**WEIGHTS),
         mim_design="codebook",  # Fig. 1 of the paper says FLAVA's; "mae" is the other reading

@@ -31,8 +31,10 @@ def _embedded() -> config_dict.ConfigDict:
     config = common.run(steps=200)
     # One student each: the spread over them is part of every score.
     config.seeds = (0, 1, 2)
-    # The directory of a trained teacher, such as runs/graft/teacher; None: train one first.
-    config.init_from.teacher = config_dict.placeholder(str)
+    # The directory of a trained teacher, such as runs/graft/teacher; None: train one first. The
+    # student starts as its image tower, where `satellite` (or `model`) names no other.
+    for part in ("teacher", "satellite", "model"):
+        config.init_from[part] = config_dict.placeholder(str)
     config.optimizer.update(learning_rate=5e-4, weight_decay=1e-2)
     config.evaluation.every_steps = 100
     config.data = section(

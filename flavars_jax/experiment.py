@@ -18,6 +18,7 @@ from rsvl_jax.parallel.mesh import check_batch, mesh_from
 from rsvl_jax.storage import locate
 from rsvl_jax.training import loop, resume
 from rsvl_jax.training.state import TrainState
+from rsvl_jax.weights import init_from
 
 Tree = Any
 
@@ -65,6 +66,7 @@ class Experiment:
             mesh=self.mesh,
             evaluate=self._evaluate,
             assets={"tokenizer.model": self.inputs.tokenizer.model},
+            initial=init_from.initial(self.config, self.objective.architecture()),
         )
 
     def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rsvl_jax.errors import UserError
@@ -175,7 +175,7 @@ def _transformer(model: Any, tower: str) -> TransformerConfig:
         for key in ("width", "depth", "heads")
     }
     mlp_dim = model[tower].get("mlp_dim", 4 * sizes["width"])
-    return TransformerConfig(
+    shared = TransformerConfig(
         **sizes,
         mlp_dim=_positive(f"model.{tower}.mlp_dim", mlp_dim),
         activation=model.activation,
@@ -186,6 +186,12 @@ def _transformer(model: Any, tower: str) -> TransformerConfig:
         attention=model.attention,
         dtype=model.dtype,
     )
+    return replace(shared, **_given(model[tower], "activation", "ln_eps", "norm"))
+
+
+def _given(section: Any, *keys: str) -> dict[str, Any]:
+    """The keys that a section sets."""
+    return {key: section[key] for key in keys if section.get(key) is not None}
 
 
 def _image(model: Any) -> VitConfig:
@@ -194,6 +200,7 @@ def _image(model: Any) -> VitConfig:
         patch_size=_positive("model.image.patch", model.image.patch),
         transformer=_transformer(model, "image"),
         positions=model.image.positions,
+        **_given(model.image, "stem_norm"),
     )
 
 

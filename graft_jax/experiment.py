@@ -7,10 +7,12 @@ the teacher and each student are runs of the core's loop, with checkpoints and m
 import functools
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -30,7 +32,8 @@ from rsvl_jax.evaluation import card
 from rsvl_jax.parallel.mesh import check_batch, make_mesh, mesh_from
 from rsvl_jax.storage import locate, replace_file
 from rsvl_jax.training import loop, resume, saved
-from rsvl_jax.training.state import TrainState
+from rsvl_jax.training.state import Initial, TrainState
+from rsvl_jax.weights import init_from
 
 Tree = Any
 
@@ -147,7 +150,14 @@ class Experiment:
             workdir=self._folder(seed),
             mesh=self.mesh,
             evaluate=self._validate if self.labelled else None,
+            initial=self._initial(config),
         )
+
+    def _initial(self, config: ConfigDict) -> Initial | None:
+        """Weights that the student starts from in place of the teacher's image tower."""
+        architecture = self.objective.architecture()
+        given = init_from.initial(config, architecture, leave=("teacher",))
+        return None if given is None else lambda abstract: with_projector(*given(abstract))
 
     def _student(self, seed: int) -> ConfigDict:
         """The config of one student's run: what the teacher has of its own is not in it."""
@@ -251,6 +261,21 @@ class Experiment:
         return Contestant(f"seed{seed}", model, _origin(model, step, resume.code_revision()))
 
 
+def with_projector(
+    arrays: Mapping[str, np.ndarray], origin: dict[str, Any]
+) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
+    """Where only a tower is given, the projector starts as the tower's own final norm and
+    projection, as in `GraftObjective.init`."""
+    copies = {"norm": "vit/norm", "linear": "projection"}
+    found = {
+        path.replace(f"params/satellite/{theirs}/", f"params/projector/{ours}/"): value
+        for ours, theirs in copies.items()
+        for path, value in arrays.items()
+        if path.startswith(f"params/satellite/{theirs}/")
+    }
+    return {**found, **arrays}, origin
+
+
 def averaged(state: TrainState) -> Tree:
     """The parameters to use: their moving average, where one is kept."""
     return state.params if state.ema is None else state.ema
@@ -288,7 +313,8 @@ def _keep_config(config: ConfigDict, workdir: str) -> None:
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
     """What may not change from one start to the next; lengths are looked at by the runs within."""
     own = {name: value for name, value in config["teacher"].items() if name != "training"}
-    return {**config, "seeds": None, "teacher": own}
+    # Weights to start from are looked at by the runs within, too: no harm until one has started.
+    return {**config, "seeds": None, "teacher": own, "init_from": None}
 
 
 def _kept_config(workdir: str) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ FREE_KEYS = (
     "training.epochs",
     "training.examples",
     "training.nonfinite",
+    "init_from.expect",
     "training.micro_batches",
     "checkpoint.*",
     "metrics.*",
