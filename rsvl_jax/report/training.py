@@ -13,6 +13,7 @@ _SPEED = {
     "perf/samples_per_second": ("samples per second", 1.0),
     "perf/mfu": ("model FLOP utilisation, %", 100.0),
     "perf/input_wait": ("waiting for input, % of the time", 100.0),
+    "perf/goodput": ("goodput so far, % of the time since the first start", 100.0),
 }
 RATE = "train/learning_rate"
 _OPTIMISER = {RATE: "learning rate", "train/grad_norm": "gradient norm"}

@@ -1,5 +1,6 @@
 """Micro-batches against the whole batch: a small objective, its topologies, and refusals."""
 
+import gzip
 import re
 
 import jax
@@ -12,7 +13,7 @@ from training.toy import DIN, MANIFEST, Toy, batches, config
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.parallel.sharding import batch_sharding
-from rsvl_jax.training import accumulate
+from rsvl_jax.training import accumulate, loop
 from rsvl_jax.training.objective import Split
 from rsvl_jax.training.optimizer import make_optimizer
 from rsvl_jax.training.plan import make_plan
@@ -164,6 +165,44 @@ def test_one_micro_batch_is_the_plain_step(monkeypatch, single):
     state, step = build(make_mesh(devices=jax.devices()[:1]))
     batch = next(batches(make_mesh(devices=jax.devices()[:1]), ROWS)(0))
     assert step.lower(state, batch).as_text() == single[2].as_text()
+
+
+def test_a_run_takes_its_batches_in_parts(tmp_path):
+    """And may go on with other parts."""
+    mesh = make_mesh(devices=jax.devices()[:1])
+    states = {}
+    for name, parts in {"whole": (1, 1), "parts": (4, 2)}.items():
+        for steps, count in zip((4, 8), parts, strict=True):
+            conf = config(steps=steps, training__micro_batches=count)
+            run = {"config": conf, "manifest": MANIFEST, "mesh": mesh}
+            workdir = str(tmp_path / name)
+            states[name] = loop.fit(
+                objective=SplitToy(), make_batches=batches(mesh), workdir=workdir, **run
+            )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
+        states["parts"].params,
+        states["whole"].params,
+    )
+    files = [(tmp_path / name / "step.stablehlo.gz").read_bytes() for name in states]
+    loops = [gzip.decompress(content).count(b"stablehlo.while") for content in files]
+    assert loops[1] >= loops[0] + 2  # the two passes, at least
+
+
+def test_a_run_refuses_parts_before_anything_is_written(tmp_path):
+    mesh = make_mesh()
+    for objective, count, words in [(Toy(), 2, "no embeddings"), (SplitToy(), 4, "multiple of 32")]:
+        conf = config(training__micro_batches=count)
+        with pytest.raises(UserError, match=words):
+            loop.fit(
+                config=conf,
+                objective=objective,
+                make_batches=batches(mesh),
+                manifest=MANIFEST,
+                workdir=str(tmp_path / "run"),
+                mesh=mesh,
+            )
+    assert not (tmp_path / "run").exists()
 
 
 class SumsToy(Split, Toy):
