@@ -14,7 +14,7 @@ def metadata(workdir: str) -> Metadata:
         for step in reversed(checkpoints.steps()):
             try:
                 return checkpoints._read_metadata(step)
-            except (OSError, ValueError):  # damaged: an older one may be whole
+            except Exception:  # Damaged, whatever the storage raises: an older one may be whole.
                 continue
     finally:
         checkpoints.close()
