@@ -6,27 +6,9 @@ from flax import nnx
 
 from graft_jax.settings import Settings
 from rsvl_jax.losses.contrastive import unit
-from rsvl_jax.models.clip import SIGMOID_BIAS, ClipVision, ClipVisionConfig, ImageTokens
-from rsvl_jax.models.heads import ContrastScale, Projection
+from rsvl_jax.models.clip import SIGMOID_BIAS, ClipVision, ImageTokens, Projector
+from rsvl_jax.models.heads import ContrastScale
 from rsvl_jax.models.image_tokenizer import unit_range
-from rsvl_jax.models.layers import LayerNorm
-
-
-class Projector(nnx.Module):
-    """Layer norm and a linear map without bias, on raw hidden tokens: [..., D] -> [..., E].
-
-    In shape what CLIP does to its class token, from whose weights it starts (utkarshmall13/
-    graft_demo holds both; see `objective.GraftObjective.init`).
-    """
-
-    def __init__(self, cfg: ClipVisionConfig, rngs: nnx.Rngs):
-        stack = cfg.vit.transformer
-        self.norm = LayerNorm(stack.width, rngs, eps=stack.ln_eps)
-        self.linear = Projection(stack.width, cfg.embed_dim, rngs, bias=False)
-
-    def __call__(self, hidden: jax.Array) -> jax.Array:
-        """hidden [..., D] -> float32 [..., E], not normalised."""
-        return self.linear(self.norm(hidden))
 
 
 class Student(nnx.Module):

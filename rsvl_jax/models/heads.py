@@ -133,3 +133,23 @@ class ContrastScale(nnx.Module):
     def __call__(self) -> jax.Array:
         """The logarithm of the scale, float32 []."""
         return self.value[...]
+
+
+class ContrastBias(nnx.Module):
+    """A learned logit bias, added to scaled similarities (SigLIP, arXiv:2303.15343)."""
+
+    def __init__(self, init: float):
+        self.value = nnx.Param(jnp.asarray(init, jnp.float32), axes=())
+
+    def __call__(self) -> jax.Array:
+        """The bias, float32 []."""
+        return self.value[...]
+
+
+class PairProjections(nnx.Module):
+    """FLAVA's global contrast: a projection, with bias, of either class token, and its scale."""
+
+    def __init__(self, image_width: int, text_width: int, embed_dim: int, rngs: nnx.Rngs):
+        self.image = Projection(image_width, embed_dim, rngs)
+        self.text = Projection(text_width, embed_dim, rngs)
+        self.scale = ContrastScale()

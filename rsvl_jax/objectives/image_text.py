@@ -135,7 +135,7 @@ class ImageTextObjective(Split):
                 a=a,
                 b=b,
                 scale=model.scale(),
-                bias=None if model.bias is None else model.bias[...],
+                bias=None if model.bias is None else model.bias(),
                 positives=positives,
                 spread=self._spread,
             )

@@ -239,7 +239,7 @@ def dump(entries: Iterable[Entry], arrays: Arrays) -> dict[str, np.ndarray]:
         value = arrays[entry.ours]
         layers = value if entry.layered else [value]
         for row, layer in zip(entry.names(value.shape), layers, strict=True):
-            written = [np.ascontiguousarray(each) for each in entry.write(np.asarray(layer))]
+            written = [np.asarray(each, order="C") for each in entry.write(np.asarray(layer))]
             found.update(zip(row, written, strict=True))
     return found
 

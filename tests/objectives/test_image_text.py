@@ -85,7 +85,7 @@ def loops(model, params, samples, contrast):
     logits = math.exp(params["scale"]["value"]) * a @ b.T
     same = samples["text_id"][:, None] == samples["text_id"]
     if contrast == "sigmoid":
-        logits = logits + params["bias"]
+        logits = logits + params["bias"]["value"]
         return np.log1p(np.exp(np.where(same, -logits, logits))).sum() / len(a)
     costs = []
     for i in range(len(a)):

@@ -1,12 +1,15 @@
 """A case put through its family and our modules, and how far the numbers are apart."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from safetensors.numpy import save_file
 
 from rsvl_jax.models import functional
 from rsvl_jax.weights import names
@@ -73,6 +76,15 @@ def exported(model: Imported, arrays: dict[str, Any] | None = None) -> dict[str,
     """Arrays of ours under their names, the imported ones by default."""
     given = model.arrays if arrays is None else {k: np.asarray(v) for k, v in arrays.items()}
     return names.dump(model.family.entries(model.model.settings), given)
+
+
+def write_folder(folder: Path, model: Imported) -> Path:
+    """A folder as `transformers` reads it."""
+    folder.mkdir(parents=True)
+    save_file(exported(model), folder / "model.safetensors", metadata={"format": "pt"})
+    config = model.family.config(model.model.settings)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def check_round_trip(model: Imported, weights: dict[str, np.ndarray]) -> None:

@@ -1,7 +1,7 @@
 """Makes the stored cases again: `python tests/weights/make_cases.py [NAME ...]`, all by default.
 
-Needs torch and transformers, which the suite does not. A file of `originals` lists its cases in
-CASES, {name: function without arguments -> Case}: tiny models with random weights.
+Needs torch, transformers and open_clip, which the suite does not. A file of `originals` lists its
+cases in CASES, {name: function without arguments -> Case}: tiny models with random weights.
 """
 
 import importlib

@@ -1,7 +1,14 @@
 """The families that can be read, in the order in which they are tried."""
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.weights.families import geoclip, satclip
+from rsvl_jax.weights.families import (
+    clip_huggingface,
+    clip_openai,
+    geoclip,
+    satclip,
+    siglip_huggingface,
+    siglip_open_clip,
+)
 from rsvl_jax.weights.family import Family, Shapes
 
 # A line of imports and a line here for each file. Where one family's names hold another's, the one
@@ -9,6 +16,10 @@ from rsvl_jax.weights.family import Family, Shapes
 FAMILIES: tuple[Family, ...] = (
     satclip.FAMILY,
     geoclip.FAMILY,
+    clip_huggingface.FAMILY,
+    clip_openai.FAMILY,
+    siglip_huggingface.FAMILY,
+    siglip_open_clip.FAMILY,
 )
 
 _SHOWN = 4  # names told of a checkpoint that nobody knows
