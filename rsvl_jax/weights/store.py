@@ -17,7 +17,7 @@ from rsvl_jax.weights import kinds
 from rsvl_jax.weights.family import Json, Model
 from rsvl_jax.weights.sources import Arrays
 from rsvl_jax.weights.sources.opening import read_json
-from rsvl_jax.weights.sources.paths import inside, is_plain
+from rsvl_jax.weights.sources.paths import inside
 from rsvl_jax.weights.sources.safetensors import read as read_safetensors
 
 FORMAT = "rsvl_jax weights, version 1"
@@ -151,7 +151,7 @@ def read(folder: str) -> Stored:
             config["family"],
             config["source"],
             config["fingerprint"],
-            {name: inside(folder, name) for name in files if is_plain(name)},
+            {name: inside(folder, name) for name in files},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{os.path.join(folder, CONFIG)!r} is damaged: {error!r}") from error
