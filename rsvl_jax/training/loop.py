@@ -16,29 +16,20 @@ from ml_collections import ConfigDict
 
 from rsvl_jax.errors import NonFiniteLoss, Preempted, UserError
 from rsvl_jax.parallel import distributed
-from rsvl_jax.parallel.mesh import check_batch, describe
-from rsvl_jax.parallel.sharding import bytes_per_device
-from rsvl_jax.parallel.table import check_replicated, table
-from rsvl_jax.training import accumulate, artifacts, resume
+from rsvl_jax.training import artifacts, resume
 from rsvl_jax.training.checkpoint import Checkpoints, Metadata
 from rsvl_jax.training.flops import Chrono, peak_flops
 from rsvl_jax.training.goodput import Goodput
 from rsvl_jax.training.hosts import Hosts, memory
 from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
-from rsvl_jax.training.objective import Objective, TellsArchitecture
-from rsvl_jax.training.optimizer import Optimizer, make_optimizer
-from rsvl_jax.training.plan import Plan, make_plan
+from rsvl_jax.training.objective import Objective
+from rsvl_jax.training.parts import Parts
+from rsvl_jax.training.plan import Plan
 from rsvl_jax.training.profiling import Profiler
 from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.retention import Retention
 from rsvl_jax.training.signals import StopSignal
-from rsvl_jax.training.state import (
-    Initial,
-    TrainState,
-    abstract_state,
-    create_state,
-    shardings_of,
-)
+from rsvl_jax.training.state import Initial, TrainState
 from rsvl_jax.training.step import CompiledStep, Metrics
 from rsvl_jax.training.watchdog import Watchdog
 
@@ -78,7 +69,7 @@ def fit(
     disk. A finished run returns at once. Raises UserError (a work directory of another config or
     data manifest, a full disk, ...), NonFiniteLoss, and Preempted after a complete save.
     """
-    parts = _Parts.make(config, objective, manifest, mesh)
+    parts = Parts.make(config, objective, manifest, mesh)
     plan = parts.plan
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
@@ -140,7 +131,7 @@ def load_state(
 
     Raises UserError where there is none, or it belongs to another config or manifest.
     """
-    parts = _Parts.make(config, objective, manifest, mesh)
+    parts = Parts.make(config, objective, manifest, mesh)
     checkpoints = Checkpoints(_folder(workdir), read_only=True)
     try:
         restored = checkpoints.restore(parts.abstract, parts.checker(workdir))
@@ -155,50 +146,7 @@ def initial_state(
     *, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh
 ) -> TrainState:
     """The state before the first step, the same every time: the untrained reference."""
-    return _Parts.make(config, objective, manifest, mesh).create()[0]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What follows from a config, before any array exists."""
-
-    plan: Plan
-    objective: Objective
-    optimizer: Optimizer
-    abstract: TrainState
-    metadata: Metadata
-
-    @classmethod
-    def make(cls, config: ConfigDict, objective: Objective, manifest: dict, mesh: Mesh) -> "_Parts":
-        plan, lengths = make_plan(config, manifest)
-        check_batch(plan.batch_size, mesh)
-        accumulate.check(objective, plan.micro_batches)
-        accumulate.check_rows(plan.batch_size, plan.micro_batches, mesh)
-        optimizer = make_optimizer(config.optimizer, objective.logical_axes()["params"], lengths)
-        abstract = abstract_state(objective, optimizer, mesh)
-        axes, limit = objective.logical_axes()["params"], plan.max_replicated
-        check_replicated(abstract.params, axes, mesh, limit)
-        metadata = resume.describe(config, manifest, abstract)
-        if isinstance(objective, TellsArchitecture):
-            metadata["architecture"] = resume.as_json(objective.architecture())
-        return cls(plan, objective, optimizer, abstract, metadata)
-
-    def create(self, initial: Initial | None = None) -> tuple[TrainState, Metadata]:
-        """A fresh state, and what metadata are to say of its origin."""
-        arrays, origin = initial(self.abstract) if initial else ({}, {})
-        state = create_state(self.objective, self.optimizer, self.abstract, self.plan.seed, arrays)
-        return state, {"origin": origin} if origin else {}
-
-    def announce(self, mesh: Mesh, workdir: str) -> None:
-        """Says where parameters live: in one line, and one by one in a file."""
-        text = table(self.abstract.params, self.objective.logical_axes()["params"])
-        path = artifacts.write(workdir, "parameters.txt", text.encode() + b"\n")
-        size = bytes_per_device(self.abstract, shardings_of(self.abstract)) >> 20
-        say(f"mesh {describe(mesh.shape)}: {text.splitlines()[-1]}, {path}")
-        say(f"{size} MiB of state a device, with optimizer and average")
-
-    def checker(self, workdir: str) -> Callable[[Metadata], None]:
-        return lambda found: resume.check(found, self.metadata, workdir)
+    return Parts.make(config, objective, manifest, mesh).create()[0]
 
 
 def _resumed(restored: tuple[TrainState, Metadata]) -> tuple[TrainState, Metadata]:
