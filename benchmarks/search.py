@@ -13,9 +13,10 @@ import time
 
 import numpy as np
 
-from graft_jax.search import density, footprints, index, ranking
+from graft_jax.search import density, index, ranking
 from graft_jax.search.index import About, Index
 from graft_jax.search.settings import Search
+from rsvl_jax.rasters import footprints
 
 _SIDE = 0.02  # degrees of a tile
 _THUMBNAIL = bytes(1500)

@@ -13,8 +13,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from graft_jax.map import classes
 from graft_jax.map.geotiff import NO_CLASS
-from graft_jax.map.scene import Scene, shrunk
 from graft_jax.map.settings import Settings
+from rsvl_jax.rasters.scene import Scene, shrunk
 from rsvl_jax.storage import replace_file
 
 _SIDE = 900  # pixels of a panel's longer side, at most

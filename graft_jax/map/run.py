@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 import rsvl_jax
 from graft_jax.map import classes, geotiff, queries, quicklook
-from graft_jax.map.scene import Scene, open_scene
 from graft_jax.map.settings import Settings
 from graft_jax.map.similarity import Scan, Scanner, blocks
 from graft_jax.towers import TextImageModel
+from rsvl_jax.rasters.scene import Scene, open_scene
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from graft_jax.map import geotiff
 from graft_jax.map.queries import BARE, check
-from graft_jax.map.scene import View
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import zeroshot
+from rsvl_jax.rasters.scene import View
 
 KINDS = ("similarity", "class")
 

@@ -10,8 +10,9 @@ from rasterio.crs import CRS
 
 from graft_jax.pairs import columns
 from graft_jax.pairs.local import Grid, to_degrees
-from graft_jax.pairs.rasters import Raster, pixel_metres
+from graft_jax.pairs.rasters import Raster
 from graft_jax.pairs.settings import LAST_LATITUDE
+from rsvl_jax.rasters.ground import pixel_metres
 
 CANDIDATES = 4  # rasters of a tile that are tried in turn
 _ROWS = 1 << 17

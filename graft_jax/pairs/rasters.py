@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from graft_jax.pairs import columns, stac
 from graft_jax.pairs.counts import Counts
 from graft_jax.pairs.settings import Settings
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters.ground import Unusable, pixel_metres
 
 _SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
 _COARSEST = 2.0  # pixels of a raster, in pixels of a tile: beyond that a tile is mostly invented
@@ -82,14 +82,6 @@ def catalogue(settings: Settings, counts: Counts) -> list[Raster]:
         first = counts.problems[0] if counts.problems else "no raster was found"
         raise UserError(f"none of {len(sources)} rasters can be used; {first}")
     return found
-
-
-class Unusable(UserError):
-    """A raster that cannot serve; `reason` is what such rasters are counted under."""
-
-    def __init__(self, reason: str, line: str):
-        super().__init__(line)
-        self.reason = reason
 
 
 @contextlib.contextmanager
@@ -183,23 +175,6 @@ def _check_resolution(dataset, settings: Settings) -> None:
             f"its pixels are {metres:.4g} m, coarser than --gsd={settings.gsd:g}: ask for a "
             f"--gsd of {metres:.4g} or more",
         )
-
-
-def pixel_metres(crs, transform, width: int, height: int) -> np.ndarray:
-    """Size of the pixels on the ground along x and y at several places, metres, float64 [n]."""
-    import pyproj
-
-    share = np.linspace(0, 1, 5)[1:-1]
-    column, row = np.repeat(share * width, 3), np.tile(share * height, 3)
-    to_lonlat = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(crs.to_wkt()), 4326, always_xy=True)
-    at = [to_lonlat.transform(*(transform @ (column + i, row + j))) for i, j in _STEPS]
-    if not np.isfinite(at).all():
-        raise Unusable("not on the Earth", "its geotransform leads outside of its CRS")
-    geod = pyproj.Geod(ellps="WGS84")
-    return np.concatenate([geod.inv(*at[0], *other)[2] for other in at[1:]])
-
-
-_STEPS = ((0, 0), (1, 0), (0, 1))
 
 
 def _day(source: Source, dataset) -> int:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 from graft_jax import towers
 from graft_jax.map import arguments
-from graft_jax.search.footprints import Box
 from graft_jax.search.settings import Build, Search
 from graft_jax.towers import TextImageModel
 from rsvl_jax import runtime
+from rsvl_jax.rasters.footprints import Box
 
 Opener = Callable[[str], TextImageModel]
 _BUILD = "build"

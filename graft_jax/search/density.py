@@ -15,11 +15,11 @@ from rasterio.crs import CRS
 
 import rsvl_jax
 from graft_jax.map import geotiff
-from graft_jax.search.footprints import Box
 from graft_jax.search.index import Index, Places
 from graft_jax.search.ranking import Found
 from graft_jax.search.settings import Search
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters.footprints import Box
 
 _MOST_CELLS = 50_000_000
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)

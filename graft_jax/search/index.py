@@ -9,26 +9,23 @@ pixels) · embedding float16 [E], unit · thumbnail (JPEG).
 import contextlib
 import datetime
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyproj
 
-from graft_jax.search.footprints import Box
 from graft_jax.towers import TextImageModel
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters import geoparquet
+from rsvl_jax.rasters.footprints import Box
 
 _KEY = b"graft_jax.search"
 _ROWS = 4096  # of a row group
 _CHUNK = 16_384  # rows scored at a time
 _HEAVY = ("embedding", "bbox")
-_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def schema(embed_dim: int) -> pa.Schema:
         {
             "id": pa.string(),
             "geometry": pa.binary(),
-            "bbox": pa.struct([(edge, pa.float64()) for edge in _EDGES]),
+            "bbox": pa.struct([(edge, pa.float64()) for edge in geoparquet.EDGES]),
             "lon": pa.float64(),
             "lat": pa.float64(),
             "source": pa.string(),
@@ -127,7 +124,7 @@ class Writer:
         west, east = (-180.0, 180.0) if across else (box[0], box[2])
         self._edges[:2] = np.minimum(self._edges[:2], (west, box[1]))
         self._edges[2:] = np.maximum(self._edges[2:], (east, box[3]))
-        self._rows.append(dict(tile) | {"bbox": dict(zip(_EDGES, box, strict=True))})
+        self._rows.append(dict(tile) | {"bbox": dict(zip(geoparquet.EDGES, box, strict=True))})
         self.tiles, self.embed_dim = self.tiles + 1, len(tile["embedding"])
         if len(self._rows) == _ROWS:
             self._flush()
@@ -155,7 +152,7 @@ class Writer:
     def finish(self, about: About) -> None:
         """Writes what is left, and what the index says of itself."""
         file = self._flush()
-        geo = json.dumps(_geo(self._edges.tolist()))
+        geo = json.dumps(geoparquet.metadata(self._edges.tolist()))
         file.add_key_value_metadata({_KEY: json.dumps(asdict(about)), "geo": geo})
         self.close()
 
@@ -165,37 +162,15 @@ class Writer:
             self._file.close()
 
 
-def _geo(edges: Sequence[float]) -> dict[str, Any]:
-    """GeoParquet 1.1 metadata; the CRS is written out, since readers differ on the default."""
-    column = {
-        "encoding": "WKB",
-        "geometry_types": ["Polygon", "MultiPolygon"],
-        "crs": json.loads(pyproj.CRS.from_string("OGC:CRS84").to_json()),
-        "edges": "planar",
-        "orientation": "counterclockwise",
-        "bbox": list(edges),
-        "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
-    }
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-
-
 @contextlib.contextmanager
 def create(path: str) -> Iterator[Writer]:
     """A writer whose file takes the place of `path` when all went well."""
-    folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".index-", suffix=".parquet")
-    os.close(descriptor)
-    try:
+    with geoparquet.whole_file(path) as temporary:
         writer = Writer(temporary)
         try:
             yield writer
         finally:
             writer.close()
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class Index:
@@ -230,7 +205,7 @@ class Index:
         table = self._file.read(columns=["lon", "lat", "date", "bbox"])
         lon, lat, date = (table[name].to_numpy() for name in ("lon", "lat", "date"))
         box = table["bbox"].combine_chunks()
-        edges = np.stack([box.field(edge).to_numpy() for edge in _EDGES], axis=1)
+        edges = np.stack([box.field(edge).to_numpy() for edge in geoparquet.EDGES], axis=1)
         return Places(lon, lat, edges, date.astype("datetime64[D]"))
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:

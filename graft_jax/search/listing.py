@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from graft_jax.search import footprints
 from graft_jax.search.ranking import Found, Hit
+from rsvl_jax.rasters import footprints
 from rsvl_jax.storage import replace_file
 
 _SHOWN = 10  # hits a query

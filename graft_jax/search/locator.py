@@ -7,11 +7,12 @@ import cv2
 import matplotlib
 import numpy as np
 
-from graft_jax.search import density, footprints
-from graft_jax.search.footprints import Box
+from graft_jax.search import density
 from graft_jax.search.outlines import outlines
 from graft_jax.search.picture import COLOURS, GREY, degrees, latitude_stretch, limits
 from graft_jax.search.ranking import Found, Hit
+from rsvl_jax.rasters import footprints
+from rsvl_jax.rasters.footprints import Box
 from rsvl_jax.report.markup import Child, Safe, number, tag
 
 _MOST = 1000.0, 560.0  # width and height of the drawing

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import shapefile
 
-from graft_jax.search.footprints import Box
 from rsvl_jax.datasets.earth_tiles import countries
 from rsvl_jax.datasets.earth_tiles.rasters import data_file
+from rsvl_jax.rasters.footprints import Box
 
 _TOO_COARSE = 0.7  # degrees: a map of less would show lines at wrong places
 _FINE = 1000  # what is thinner than the region's width over this is not drawn

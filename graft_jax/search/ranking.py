@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from graft_jax.map import queries
-from graft_jax.search.footprints import Box
 from graft_jax.search.index import Index, Places
 from graft_jax.search.settings import Search
 from graft_jax.towers import TextImageModel
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters.footprints import Box
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from graft_jax.map import geotiff
 from graft_jax.map.queries import BARE, check
-from graft_jax.map.scene import View
-from graft_jax.search.footprints import Box
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import zeroshot
+from rsvl_jax.rasters.footprints import Box
+from rsvl_jax.rasters.scene import View
 
 _MOST = 1000  # hits a query
 

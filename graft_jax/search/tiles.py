@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import rasterio
 
-from graft_jax.map.scene import Scene, gdal, open_scene
 from graft_jax.map.windows import layout
 from graft_jax.pairs.counts import Counts
-from graft_jax.search import footprints
 from graft_jax.search.settings import Build
 from rsvl_jax import datasets
 from rsvl_jax.data.transforms import decode, resize
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters import footprints
+from rsvl_jax.rasters.scene import Scene, gdal, open_scene
 
 THUMBNAIL = 112  # pixels a side, at most
 _QUALITY = 88

@@ -10,8 +10,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from graft_jax.map import classes
 from graft_jax.map.quicklook import legend
-from graft_jax.map.scene import shrunk
 from graft_jax.segment.labels import Picture
+from rsvl_jax.rasters.scene import shrunk
 from rsvl_jax.storage import replace_file
 
 _SIDE = 900  # pixels of a panel's longer side, at most

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from graft_jax.map.geotiff import check_folder
 from graft_jax.map.queries import BARE, check
-from graft_jax.map.scene import View
 from graft_jax.map.settings import Settings as MapSettings
 from graft_jax.map.settings import check_classes
 from graft_jax.segment.regions import Regions, superpixels
 from graft_jax.segment.sam import POINTS, SegmentAnything
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import zeroshot
+from rsvl_jax.rasters.scene import View
 
 REFINEMENTS = ("none", "superpixels", "sam")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

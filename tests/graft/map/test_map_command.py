@@ -11,9 +11,9 @@ from PIL import Image
 
 from graft_jax.map.__main__ import run
 from graft_jax.map.quicklook import round_length
-from graft_jax.map.scene import View, open_scene
 from graft_jax.map.similarity import Scan, dense
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters.scene import View, open_scene
 from rsvl_jax.runtime import exit_status
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 from colours_model import ColoursModel
 
-from graft_jax.search import footprints, index
+from graft_jax.search import index
 from graft_jax.search.index import About, Places
+from rsvl_jax.rasters import footprints
 
 
 class Model(ColoursModel):

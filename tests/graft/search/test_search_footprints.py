@@ -8,8 +8,8 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from graft_jax.search import footprints
-from graft_jax.search.footprints import Ground
+from rsvl_jax.rasters import footprints
+from rsvl_jax.rasters.footprints import Ground
 
 POLAR = "EPSG:3995"  # Arctic stereographic
 

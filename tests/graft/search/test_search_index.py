@@ -112,7 +112,7 @@ def test_geoparquet_metadata(tmp_path, scene):
 def test_gsd_resamples(tmp_path):
     cells = np.random.default_rng(1).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     source = made.write(tmp_path / "s.tif", cells.repeat(4, axis=0).repeat(4, axis=1))
-    from graft_jax.map.scene import View
+    from rsvl_jax.rasters.scene import View
 
     _, rows = make(tmp_path, source, view=View(gsd=40.0))
     assert [(row["row"], row["column"]) for row in rows] == [(0, 0), (0, 32), (8, 0), (8, 32)]

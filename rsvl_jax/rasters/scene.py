@@ -14,8 +14,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from graft_jax.pairs.rasters import pixel_metres
 from rsvl_jax.errors import UserError
+from rsvl_jax.rasters.ground import pixel_metres
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; rasterio takes bytes, not MB

@@ -1,0 +1,1 @@
+"""Georeferenced images: scenes by window, the ground they cover, GeoParquet (extra `geo`)."""
