@@ -17,7 +17,7 @@ def test_live(name):
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_base_size(name):
-    """Twelve layers of width 768, the released vocabulary cut to a tenth, weights as at the start."""
+    """Twelve layers of width 768, a tenth of the vocabulary, weights as at the start."""
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
     sizes |= {"intermediate_size": 3072, "vocab_size": 3000}
     case = getattr(originals, name)(std=0.02, **sizes)
