@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from flavars_jax.encoders import EncoderFactory
 from flavars_jax.illustrate import illustrate
 from flavars_jax.inputs import Inputs, transform
-from flavars_jax.objective import FlavarsObjective
+from flavars_jax.objective import FlavarsObjective, brings_tokenizer
 from flavars_jax.settings import from_config
 from rsvl_jax import report
 from rsvl_jax.evaluation import card, earth_tiles
@@ -35,8 +35,8 @@ class Experiment:
 
     def __init__(self, config: ConfigDict, workdir: str, inputs: Inputs, mesh: Mesh):
         self.config, self.workdir, self.inputs, self.mesh = config, workdir, inputs, mesh
-        settings = from_config(config)
-        self.objective = FlavarsObjective(config, codebook=inputs.codebook(settings), mesh=mesh)
+        codebook = None if brings_tokenizer(config) else inputs.codebook(from_config(config))
+        self.objective = FlavarsObjective(config, codebook=codebook, mesh=mesh)
         self._encoders = EncoderFactory(self.objective, inputs.tokenizer)
 
     @classmethod

@@ -67,8 +67,8 @@ class Inputs:
             return None
         if settings.image_tokenizer == "dalle":
             raise UserError(
-                "objective.image_tokenizer='dalle' needs the weights of the DALL-E encoder in "
-                "config.init_from.image_tokenizer; use 'patches' to fit a codebook instead"
+                "objective.image_tokenizer='dalle' needs the weights of the DALL-E encoder: set "
+                "config.init_from.tokenizer; use 'patches' to fit a codebook instead"
             )
         image, size = settings.image, settings.codebook_size
         usual = image.image_size == _native_size(self.train)

@@ -42,6 +42,14 @@ from rsvl_jax.training.objective import Split, Term, Weight
 Tree = Any
 
 
+def brings_tokenizer(config: Any) -> bool:
+    """Whether the weights that a run starts from bring its image tokenizer: no codebook is needed,
+    only a place for it."""
+    given = config.get("init_from", {})
+    dalle = config.objective.get("image_tokenizer") == "dalle"
+    return bool(given.get("tokenizer") or (dalle and given.get("model")))
+
+
 class FlavarsObjective(Split):
     """FLAVARS as `rsvl_jax.training.objective.Objective`, with the encoders for evaluation.
 
@@ -59,14 +67,15 @@ class FlavarsObjective(Split):
         self._spread = spread(config, mesh)
         self.weights = self.settings.weights
         self._graph = functional.structure(self._make)
+        self._brought = brings_tokenizer(config)
         self._codebook = self._checked(codebook) if self.settings.predicts_codes else None
 
     def init(self, rng: jax.Array) -> dict[str, Tree]:
         """{"params", "frozen"}: fresh parameters; frozen ones with the codebook in place."""
-        if self.settings.predicts_codes and self._codebook is None:
+        if self.settings.predicts_codes and self._codebook is None and not self._brought:
             raise UserError("no codebook: objective.mim_design='codebook' needs one to predict")
         variables = functional.init(self._make, rng)
-        if self.settings.predicts_codes:
+        if self._codebook is not None:
             variables["frozen"]["tokenizer"] = jax.tree.map(jnp.asarray, self._codebook)
         return variables
 

@@ -16,12 +16,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from graft_jax import evaluate, ground, teacher
+from graft_jax import evaluate, ground, settings, teacher
 from graft_jax.evaluate import Bench, Contestant
 from graft_jax.ground import GroundCache
 from graft_jax.illustrate import illustrate
 from graft_jax.inputs import Inputs, transform
-from graft_jax.objective import GraftObjective
+from graft_jax.objective import GraftObjective, GroundTower
 from graft_jax.segment import score as segmentation
 from graft_jax.teacher import Teacher, TextImage
 from rsvl_jax import report
@@ -29,11 +29,13 @@ from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.datasets import registry
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card
+from rsvl_jax.models.architecture import architecture
+from rsvl_jax.models.clip import ClipVision
 from rsvl_jax.parallel.mesh import check_batch, make_mesh, mesh_from
 from rsvl_jax.storage import locate, replace_file
 from rsvl_jax.training import loop, resume, saved
 from rsvl_jax.training.state import Initial, TrainState
-from rsvl_jax.weights import init_from
+from rsvl_jax.weights import init_from, runs
 
 Tree = Any
 
@@ -112,7 +114,10 @@ class Experiment:
     @functools.cached_property
     def teacher(self) -> Teacher:
         """The frozen towers. Raises UserError where they have not been trained."""
-        return Teacher(self.config.init_from.teacher or self._own_teacher, self.mesh)
+        given = self.config.init_from.teacher
+        if given and not runs.is_run(given):
+            return Teacher.of_source(given, self.mesh)
+        return Teacher.of_run(given or self._own_teacher, self.mesh)
 
     def cache(self, split: str) -> GroundCache:
         """The frozen embeddings of a split's ground photos, computed where they are not there."""
@@ -130,6 +135,7 @@ class Experiment:
     def objective(self) -> GraftObjective:
         """The students', which start as the teacher's image tower."""
         tower = self.teacher.ground_tower()
+        _check_start(self.config, tower)
         inside = self.config.data.ground == "step"
         return GraftObjective(
             self.config,
@@ -259,6 +265,18 @@ class Experiment:
     def _contestant(self, seed: int, state: TrainState) -> Contestant:
         model, step = self._bound(state), int(jax.device_get(state.step))
         return Contestant(f"seed{seed}", model, _origin(model, step, resume.code_revision()))
+
+
+def _check_start(config: ConfigDict, tower: GroundTower) -> None:
+    """Raises UserError where the student would compute otherwise than the tower it starts as."""
+    ours, theirs = (
+        architecture(partial(ClipVision, each))
+        for each in (settings.from_config(config).satellite, tower.config)
+    )
+    pixels = {"mean": tower.mean, "std": tower.std}
+    found = init_from.differences(config, "satellite", ours, theirs)
+    found |= init_from.normalisation(config, pixels)
+    init_from.refuse(found, config.init_from.get("expect") or ())
 
 
 def with_projector(

@@ -21,12 +21,17 @@ from rsvl_jax.data import pipeline, prefetch
 from rsvl_jax.data.pairs import ImagePart, Record, SampleTransform, Source, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.data.transforms import Augmentation
+from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import weights_fingerprint
 from rsvl_jax.evaluation.features import in_batches
-from rsvl_jax.objectives.image_text import ImageTextObjective
-from rsvl_jax.parallel.sharding import batch_sharding
+from rsvl_jax.models.clip import ClipConfig, ClipTextConfig, ClipVisionConfig
+from rsvl_jax.objectives.image_text import ImageTextObjective, Settings
+from rsvl_jax.parallel.sharding import batch_sharding, tree_shardings
 from rsvl_jax.training import loop, resume, saved
 from rsvl_jax.training.state import TrainState
+from rsvl_jax.weights import imports, trees
+from rsvl_jax.weights.family import Model
+from rsvl_jax.weights.kinds import fields
 
 Tree = Any
 Evaluate = Callable[[TrainState, int], dict[str, float]]
@@ -60,28 +65,73 @@ class TextImage:
 class Teacher:
     """A trained pair of towers, its parameters on the mesh."""
 
-    def __init__(self, directory: str, mesh: Mesh):
-        """Opens the newest checkpoint of a directory. Raises UserError where there is none."""
-        found = saved.metadata(directory)
-        self.config = ConfigDict(found["config"])
-        self.objective = ImageTextObjective(self.config, mesh)
-        self._mesh, self._manifest = mesh, found["manifest"]
-        state = loop.load_state(workdir=directory, **self._run)
-        self.step = int(jax.device_get(state.step))
-        self.params = state.params if state.ema is None else state.ema
+    def __init__(
+        self,
+        objective: ImageTextObjective,
+        params: Tree,
+        mesh: Mesh,
+        *,
+        step: int,
+        start: Callable[[], Tree],
+        tokenizer: SentencePieceTokenizer | None,
+    ):
+        """start: the parameters before the first step; tokenizer: None where it is not known."""
+        self.objective, self.params, self.step = objective, params, step
+        self._mesh, self._start, self._tokenizer = mesh, start, tokenizer
         self.fingerprint = weights_fingerprint(self.params)
-        self.tokenizer = _tokenizer(resume.unpack(found)[TOKENIZER])
         self._see = jax.jit(self.objective.embed_images)
         self._read = jax.jit(self.objective.embed_texts)
 
+    @classmethod
+    def of_run(cls, directory: str, mesh: Mesh) -> "Teacher":
+        """The newest checkpoint of a directory. Raises UserError where there is none."""
+        found = saved.metadata(directory)
+        config = ConfigDict(found["config"])
+        objective = ImageTextObjective(config, mesh)
+        run: dict[str, Any] = {"config": config, "objective": objective, "mesh": mesh}
+        run["manifest"] = found["manifest"]
+        state = loop.load_state(workdir=directory, **run)
+        return cls(
+            objective,
+            state.params if state.ema is None else state.ema,
+            mesh,
+            step=int(jax.device_get(state.step)),
+            start=lambda: loop.initial_state(**run).params,
+            tokenizer=_tokenizer(resume.unpack(found)[TOKENIZER]),
+        )
+
+    @classmethod
+    def of_source(cls, name: str, mesh: Mesh) -> "Teacher":
+        """Weights of CLIP from elsewhere: a file, a folder or a name of the hub.
+
+        Raises UserError for what cannot be read, and for what is not two towers of CLIP.
+        """
+        stored = imports.load(name).stored
+        objective = ImageTextObjective(_settings(stored.model, name))
+        # Parameters are float32 whatever the file has: what is smaller fits into it exactly.
+        arrays = {path: np.asarray(x, np.float32) for path, x in stored.arrays.items()}
+        params = trees.nested(arrays)
+        places = tree_shardings(objective.logical_axes()["params"], params, mesh)
+        fresh = jax.jit(lambda rng: objective.init(rng)["params"], out_shardings=places)
+        model = stored.tokenizer.get(TOKENIZER)
+        return cls(
+            objective,
+            jax.device_put(params, places),
+            mesh,
+            step=0,
+            start=lambda: fresh(jax.random.key(0)),
+            tokenizer=SentencePieceTokenizer(model) if model else None,
+        )
+
     @property
-    def _run(self) -> dict[str, Any]:
-        return {
-            "config": self.config,
-            "objective": self.objective,
-            "manifest": self._manifest,
-            "mesh": self._mesh,
-        }
+    def tokenizer(self) -> SentencePieceTokenizer:
+        """Of the text tower. Raises UserError for one that cannot be read here."""
+        if self._tokenizer is None:
+            raise UserError(
+                f"the teacher's weights bring no {TOKENIZER!r}, so it cannot read texts; it can "
+                "see ground photos, and students can learn from them"
+            )
+        return self._tokenizer
 
     def model(self) -> TextImage:
         """Both towers."""
@@ -95,7 +145,7 @@ class Teacher:
 
     def untrained(self) -> TextImage:
         """The image tower as it was before its first step, beside the trained text tower."""
-        start = loop.initial_state(**self._run).params
+        start = self._start()
         return self.beside(partial(self._see, start, {}), weights_fingerprint(start))
 
     def beside(
@@ -114,6 +164,22 @@ class Teacher:
             return self._read(self.params, {}, ids, masks)
 
         return in_batches(encode, [texts], batch_size=TEXTS, mesh=self._mesh)
+
+
+def _settings(model: Model, name: str) -> Settings:
+    """The objective's settings of imported towers. Raises UserError for another kind."""
+    own = model.settings
+    if model.kind != "clip" or not {"image", "text", "scale"} <= own.keys():
+        raise UserError(f"{name!r} holds a model of kind {model.kind!r}: a teacher is a CLIP")
+    mean, std = model.preprocessing.get("mean"), model.preprocessing.get("std")
+    if not mean or not std:
+        raise UserError(f"{name!r} does not say how pixels are normalised: import it first")
+    towers = ClipConfig(
+        fields.build(ClipVisionConfig, own["image"]),
+        fields.build(ClipTextConfig, own["text"]),
+        sigmoid=bool(own.get("bias")),
+    )
+    return Settings(towers, False, None, tuple(mean), tuple(std))
 
 
 def _tokenizer(model: bytes) -> SentencePieceTokenizer:

@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 
 from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
+from rsvl_jax.losses.distributed import DENSE
 from rsvl_jax.losses.relation import same_id
 from rsvl_jax.models import clip, functional
 from rsvl_jax.models.architecture import Architecture, architecture
@@ -97,9 +98,11 @@ class ImageTextObjective(Split):
     weights: Mapping[str, Weight] = {TERM: 1.0}
 
     def __init__(self, config: Any, mesh: Mesh | None = None):
-        """mesh: the devices over which contrasts are spread, see `settings.spread`."""
-        self.settings = from_config(config)
-        self._spread = spread(config, mesh)
+        """config: see the table above, or Settings, for towers that came from elsewhere. mesh: the
+        devices over which contrasts are spread, see `settings.spread`."""
+        ready = isinstance(config, Settings)
+        self.settings = config if ready else from_config(config)
+        self._spread = DENSE if ready else spread(config, mesh)
         self._graph = functional.structure(self._make)
 
     def init(self, rng: jax.Array) -> dict[str, Tree]:

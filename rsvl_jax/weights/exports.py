@@ -65,15 +65,20 @@ def _layout(arrays: Arrays) -> str:
 def _foreign(stored: Stored, out: str, form: str) -> list[str]:
     """Through the family of that format."""
     model = stored.model
-    family = _family(model.kind, form)
+    family = _family(stored, form)
     assert family.config is not None
-    arrays = names.dump(family.entries(model.settings), stored.arrays)
-    beside = {entry.ours for entry in family.entries(model.settings)}
+    settings = model.settings
+    if family.name != stored.family:
+        # What the names of another layout began with.
+        settings = {key: value for key, value in settings.items() if key != "names"}
+    entries = family.entries(settings)
+    arrays = names.dump(entries, stored.arrays)
+    beside = {entry.ours for entry in entries}
     rest = stored.arrays.only(name for name in stored.arrays if name not in beside)
     weights, config = _FILES[form]
     with store.new_folder(out) as folder:
         store.save(os.path.join(folder, weights), arrays)
-        store.write_json(os.path.join(folder, config), family.config(model.settings))
+        store.write_json(os.path.join(folder, config), family.config(settings))
         if form == "huggingface" and model.preprocessing:
             preprocessor = _preprocessor(model.preprocessing)
             store.write_json(os.path.join(folder, "preprocessor_config.json"), preprocessor)
@@ -87,16 +92,19 @@ def _foreign(stored: Stored, out: str, form: str) -> list[str]:
     return lines
 
 
-def _family(kind: str, form: str) -> Family:
-    """The family "KIND-FORMAT". Raises UserError where the format cannot hold the kind."""
-    known = [f for f in families.FAMILIES if f.config is not None and f.name == f"{kind}-{form}"]
-    if not known:
-        able = [f.name for f in families.FAMILIES if f.config is not None]
-        raise UserError(
-            f"{form!r} has no layout for a model of kind {kind!r} (there are {', '.join(able)}): "
-            "use 'safetensors'"
-        )
-    return known[0]
+def _family(stored: Stored, form: str) -> Family:
+    """The layout "NAME-FORMAT", NAME that of the family it came in, or of its kind.
+
+    Raises UserError where the format cannot hold the model.
+    """
+    able = {f.name: f for f in families.FAMILIES if f.config is not None}
+    for name in (stored.family.partition("-")[0], stored.model.kind):
+        if f"{name}-{form}" in able:
+            return able[f"{name}-{form}"]
+    raise UserError(
+        f"{form!r} has no layout for a model of kind {stored.model.kind!r} of family "
+        f"{stored.family!r} (there are {', '.join(able)}): use 'safetensors'"
+    )
 
 
 def _preprocessor(own: Json) -> Json:

@@ -81,7 +81,7 @@ def identify(source: Source, family: str | None = None) -> tuple[Family, Arrays,
     Raises UserError where there is none.
     """
     wanted = None if family is None else families.find(family)
-    for prefix, arrays in _unwrapped(source.arrays):
+    for prefix, arrays in unwrapped(source.arrays):
         known = _recognise(arrays.shapes, wanted)
         if known is not None:
             dropped = len(source.arrays) - len(arrays)
@@ -98,7 +98,7 @@ def _recognise(shapes: Shapes, wanted: Family | None) -> Family | None:
     return next((family for family in known if family.recognises(shapes)), None)
 
 
-def _unwrapped(arrays: Arrays) -> list[tuple[str, Arrays]]:
+def unwrapped(arrays: Arrays) -> list[tuple[str, Arrays]]:
     """The arrays as they are, and without what wrappers put before their names."""
     found = [("", arrays)]
     for prefix, inner in found:

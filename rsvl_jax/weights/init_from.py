@@ -15,7 +15,7 @@ positions are brought to the model's grid.
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,7 +132,7 @@ def load(
         if each.source not in opened:
             opened[each.source] = open_weights(each.source)
         _take(each, opened[each.source], shapes, architecture, config, found)
-    _check(found.problems, config.init_from.get(EXPECT) or ())
+    refuse(found.problems, config.init_from.get(EXPECT) or ())
     loaded = {path: value.shape for path, value in found.arrays.items()}
     left = {path: shape for path, shape in shapes.items() if path not in found.arrays}
     found.account = Account(loaded, left, *_unused(opened, found), found.account.remarks)
@@ -189,7 +189,11 @@ def _take(
     for name in sources.keys() - targets.keys():
         path = trees.join(ours, name)
         found.problems[path] = f"the model has no place for {path} {shape_text(sources[name])}"
-    found.problems |= _differences(weights, theirs, ours, architecture, config)
+    found.problems |= differences(
+        config, ours, _inside(architecture, ours), _inside(weights.architecture, theirs)
+    )
+    if any(path.endswith("patch_embed/kernel") for path in sources):
+        found.problems |= normalisation(config, weights.preprocessing)
     found.origin[given.target or WHOLE] = {**weights.origin, "part": theirs}
     found.account.remarks.append(
         f"{ours or 'the model'} from {theirs or 'all'} of {given.source!r}"
@@ -254,24 +258,25 @@ def _fitted(weights: Weights, path: str, shape: Shape) -> np.ndarray:
     return np.concatenate([value[:first], np.asarray(jax.device_get(table), value.dtype)])
 
 
-def _differences(
-    weights: Weights, theirs: str, ours: str, architecture: Architecture, config: Any
+def _inside(architecture: Architecture, start: str) -> Architecture:
+    """The modules at and below a path, by the paths as seen from there."""
+    seen = {("" if p == start else trees.below(p, start)): own for p, own in architecture.items()}
+    return {path: own for path, own in seen.items() if path is not None}
+
+
+def differences(
+    config: Any, place: str, ours: Architecture, theirs: Architecture
 ) -> dict[str, str]:
-    """Config key -> what the source computes otherwise than the model."""
+    """Config key -> what a source computes otherwise than the part of the model at `place`."""
     found: dict[str, str] = {}
-    for module, own in architecture.items():
-        name = "" if module == ours else trees.below(module, ours)
-        if name is None:
-            continue
-        other = weights.architecture.get(trees.join(theirs, name), {})
-        for field_, value in own.items():
-            if field_ in other and other[field_] != value:
-                key = _config_key(config, module, field_)
-                found.setdefault(key, f"{key} is {value!r} here, the source has {other[field_]!r}")
-    has_images = any(
-        path.endswith("patch_embed/kernel") for path in _relative(weights.shapes, theirs)
-    )
-    return found | (dict(_normalisation(weights, config)) if has_images else {})
+    for module, own in ours.items():
+        other = theirs.get(module, {})
+        for name, value in own.items():
+            if name in other and other[name] != value:
+                key = _config_key(config, trees.join(place, module), name)
+                text = f"{key} is {value!r} here, the source has {other[name]!r}"
+                found.setdefault(key, text)
+    return found
 
 
 def _config_key(config: Any, module: str, name: str) -> str:
@@ -285,12 +290,15 @@ def _config_key(config: Any, module: str, name: str) -> str:
     return f"model.{name}" if name in model else f"{module}:{name}"
 
 
-def _normalisation(weights: Weights, config: Any) -> Iterator[tuple[str, str]]:
+def normalisation(config: Any, preprocessing: Json) -> dict[str, str]:
+    """Config key -> how a source normalises pixels, where the run does otherwise."""
+    found: dict[str, str] = {}
     for name in _NORMALISATION:
-        other, own = weights.preprocessing.get(name), config.get("data", {}).get(name)
+        other, own = preprocessing.get(name), config.get("data", {}).get(name)
         if other and own and not np.allclose(other, own, atol=_CLOSE):
             key = f"data.{name}"
-            yield key, f"{key} is {tuple(own)} here, the source has {tuple(other)}"
+            found[key] = f"{key} is {tuple(own)} here, the source has {tuple(other)}"
+    return found
 
 
 def _unused(
@@ -308,7 +316,7 @@ def _unused(
     return unused, ignored
 
 
-def _check(problems: Mapping[str, str], expect: Sequence[str]) -> None:
+def refuse(problems: Mapping[str, str], expect: Sequence[str]) -> None:
     """Raises UserError for problems that nobody expects."""
     if isinstance(expect, str):
         raise UserError(f"init_from.expect={expect!r} must be a tuple of patterns, ({expect!r},)")

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rsvl_jax.weights import imports, store
+from rsvl_jax.weights import families, imports, store
 from rsvl_jax.weights.account import shape_text
+from rsvl_jax.weights.sources import open_source
 
 
 def differences(folder: str, against: str) -> tuple[int, list[str]]:
     """How many arrays were compared, and a line for each difference; none: all bits are equal.
 
-    The source is loaded through the family that the directory names. Raises UserError for either
-    where it cannot be read.
+    The source is loaded through the family that the directory names, if it looks like that, else
+    through its own: what was exported can be compared with what it came from. Raises UserError for
+    either where it cannot be read.
     """
     ours = store.read(folder)
     theirs = imports.load(against, family=_family(ours.family, against), allow_nonfinite=True)
@@ -22,8 +24,13 @@ def differences(folder: str, against: str) -> tuple[int, list[str]]:
     return len(ours.arrays), found
 
 
-def _family(family: str, against: str) -> str | None:
-    return None if imports.is_ours(against) else family
+def _family(name: str, against: str) -> str | None:
+    if imports.is_ours(against):
+        return None
+    layouts = [arrays.shapes for _, arrays in imports.unwrapped(open_source(against).arrays)]
+    known = families.find(name)
+    others = [f for f in families.FAMILIES if any(map(f.recognises, layouts))]
+    return name if known in others or not others else None
 
 
 def compare(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> list[str]:

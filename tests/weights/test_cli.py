@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+import stored
 import torch_files
 from safetensors.numpy import load_file, save_file
 
 from rsvl_jax import runtime
 from rsvl_jax.errors import UserError
 from rsvl_jax.weights import __main__ as command
-from rsvl_jax.weights import families, imports, store
+from rsvl_jax.weights import families, imports, store, trees
 from rsvl_jax.weights.families import satclip
 from rsvl_jax.weights.family import Family
 from rsvl_jax.weights.sources import Arrays, Source
@@ -144,3 +145,31 @@ def test_an_unknown_command_is_told():
     with pytest.raises(SystemExit) as stop:
         command._parser().parse_args(["melt", "x"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("form", ["huggingface", "open_clip"])
+def test_out_and_in_again_gives_the_same_bits(form, monkeypatch, capsys, tmp_path):
+    case = stored.read("clip_quick_gelu")
+    (tmp_path / "theirs").mkdir()
+    save_file(case.weights, tmp_path / "theirs" / "model.safetensors")
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(case.config))
+    (tmp_path / "theirs" / "vocab.json").write_text("{}")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["weights", *map(str, arguments)])
+        assert runtime.exit_status(command.main) == 0, capsys.readouterr().err
+
+    ours, out, again = (tmp_path / name for name in ("ours", "out", "again"))
+    run("import", tmp_path / "theirs", f"--out={ours}")
+    run("export", ours, f"--format={form}", f"--out={out}")
+    run("import", out, f"--out={again}")
+    run("verify", again, f"--against={tmp_path / 'theirs'}")
+    assert store.read(str(ours)).fingerprint == store.read(str(again)).fingerprint
+    before, after = (trees.architectures(store.read(str(path)).model) for path in (ours, again))
+    assert before == after
+    assert (out / "vocab.json").read_text() == "{}"
+    if form == "huggingface":
+        found = load_file(out / "model.safetensors")
+        assert {k: v.tobytes() for k, v in found.items()} == {
+            k: np.ascontiguousarray(v).tobytes() for k, v in case.weights.items()
+        }

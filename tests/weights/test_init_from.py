@@ -317,3 +317,12 @@ def test_architecture_is_that_of_the_modules():
     assert found["image/vit"]["stem_norm"] is True
     assert found["image/vit/stack"]["activation"] == "quick_gelu"
     assert found["image/vit/norm"] == {"class": "LayerNorm", "eps": 1e-5}
+
+
+@pytest.mark.parametrize("given", ["tokenizer", "model"])
+def test_an_image_tokenizer_that_weights_bring_needs_no_codebook(given):
+    dalle = {"objective__image_tokenizer": "dalle", "objective__codebook_size": 8192}
+    objective = FlavarsObjective(tiny.config("flava", **dalle, **{f"init_from__{given}": "x"}))
+    assert "stem" in jax.eval_shape(objective.init, jax.random.key(0))["frozen"]["tokenizer"]
+    with pytest.raises(UserError, match="no codebook"):
+        FlavarsObjective(tiny.config("flava", **dalle)).init(jax.random.key(0))
