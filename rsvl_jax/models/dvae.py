@@ -56,25 +56,28 @@ class DalleEncoder(nnx.Module):
     """Images to 8192 visual words, one for every 8x8 pixels at `image_size`.
 
     image_size: side to which images are brought first (Lanczos); FLAVA takes 112 for 14x14 tokens.
+    width, vocab_size: others than the published encoder's.
     """
 
-    def __init__(self, image_size: int, rngs: nnx.Rngs):
+    def __init__(
+        self, image_size: int, rngs: nnx.Rngs, *, width: int = WIDTH, vocab_size: int = VOCAB
+    ):
         self.image_size = image_size
-        self.stem = Conv(7, CHANNELS, WIDTH, rngs)
-        din = WIDTH
+        self.stem = Conv(7, CHANNELS, width, rngs)
+        din = width
         for group in range(GROUPS):
-            dout = WIDTH * 2**group
+            dout = width * 2**group
             for block in range(BLOCKS):
                 setattr(self, f"group_{group + 1}_block_{block + 1}", Block(din, dout, rngs))
                 din = dout
-        self.out = Conv(1, din, VOCAB, rngs)
+        self.out = Conv(1, din, vocab_size, rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """images uint8 or float in [0, 1], [B, H, W, 3] -> ids int32 [B, (image_size/8)^2]."""
         return jnp.argmax(self.logits(images), axis=-1).reshape(images.shape[0], -1)
 
     def logits(self, images: jax.Array) -> jax.Array:
-        """-> float32 [B, image_size/8, image_size/8, 8192], unnormalised."""
+        """-> float32 [B, image_size/8, image_size/8, vocab_size], unnormalised."""
         x = unit_range(images)
         size = (x.shape[0], self.image_size, self.image_size, CHANNELS)
         if x.shape != size:

@@ -147,9 +147,20 @@ class ContrastBias(nnx.Module):
 
 
 class PairProjections(nnx.Module):
-    """FLAVA's global contrast: a projection, with bias, of either class token, and its scale."""
+    """FLAVA's global contrast: a projection, with bias, of either class token, and its scale.
 
-    def __init__(self, image_width: int, text_width: int, embed_dim: int, rngs: nnx.Rngs):
+    scaled: with the scale, which encoders published without their losses lack.
+    """
+
+    def __init__(
+        self,
+        image_width: int,
+        text_width: int,
+        embed_dim: int,
+        rngs: nnx.Rngs,
+        *,
+        scaled: bool = True,
+    ):
         self.image = Projection(image_width, embed_dim, rngs)
         self.text = Projection(text_width, embed_dim, rngs)
-        self.scale = ContrastScale()
+        self.scale = ContrastScale() if scaled else None

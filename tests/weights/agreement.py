@@ -73,9 +73,10 @@ def trained(model: Imported) -> dict[str, np.ndarray]:
 
 
 def exported(model: Imported, arrays: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of ours under their names, the imported ones by default."""
+    """Arrays of ours under their names, the imported ones by default; only those given."""
     given = model.arrays if arrays is None else {k: np.asarray(v) for k, v in arrays.items()}
-    return names.dump(model.family.entries(model.model.settings), given)
+    entries = model.family.entries(model.model.settings)
+    return names.dump([entry for entry in entries if entry.ours in given], given)
 
 
 def write_folder(folder: Path, model: Imported) -> Path:

@@ -2,12 +2,21 @@
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.weights.families import (
+    bert,
     clip_huggingface,
     clip_openai,
+    dalle,
+    dino,
+    flava_huggingface,
+    flava_torchmultimodal,
     geoclip,
+    mae,
+    roberta,
     satclip,
     siglip_huggingface,
     siglip_open_clip,
+    timm_vit,
+    vit_huggingface,
 )
 from rsvl_jax.weights.family import Family, Shapes
 
@@ -16,10 +25,25 @@ from rsvl_jax.weights.family import Family, Shapes
 FAMILIES: tuple[Family, ...] = (
     satclip.FAMILY,
     geoclip.FAMILY,
+    flava_huggingface.FAMILY,
+    flava_torchmultimodal.FAMILY,
     clip_huggingface.FAMILY,
     clip_openai.FAMILY,
     siglip_huggingface.FAMILY,
     siglip_open_clip.FAMILY,
+    dalle.HUGGINGFACE,
+    dalle.OPENAI,
+    roberta.FAMILY,
+    bert.FAMILY,
+    vit_huggingface.FAMILY,
+    mae.SCALEMAE,
+    mae.MAE,
+    dino.DINO_V3,
+    dino.DINO_V2,
+    timm_vit.FAMILY,
+    # By their names they are timm's or MAE's: only when asked for.
+    dino.DINO,
+    mae.SATMAE,
 )
 
 _SHOWN = 4  # names told of a checkpoint that nobody knows

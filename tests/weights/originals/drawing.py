@@ -35,9 +35,11 @@ def weights(module):
 
 def gradients(module):
     """Gradients by name, zero where nothing depends on a parameter; call after `backward`."""
+    named = module.state_dict(keep_vars=True)  # a parameter of two names under both
     return {
         name: np.zeros(tuple(value.shape), np.float32)
         if value.grad is None
         else value.grad.numpy().copy()
-        for name, value in module.named_parameters()
+        for name, value in named.items()
+        if value.requires_grad
     }
