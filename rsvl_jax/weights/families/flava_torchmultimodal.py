@@ -62,7 +62,7 @@ def _model(shapes: Shapes, config: Json) -> Model:
     down = "feedforward.model.3"
     if f"{start}mm_encoder.encoder.layer.0.{down}.weight" not in shapes:
         down = "feedforward.model.2"
-    names = {"start": start, "projections": _CONTRAST if inside else start, "down": down}
+    names: Json = {"start": start, "projections": _CONTRAST if inside else start, "down": down}
     layout = _layout(names)
     names["head_bias"] = flava.head_bias(layout, shapes)
     return flava.model(layout, shapes, config, _HEAD_EPS, names)
