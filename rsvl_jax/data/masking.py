@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer import Tokenizer
 from rsvl_jax.errors import UserError
 
 _TRIES = 10
@@ -107,7 +107,7 @@ def mask_tokens(
     ids: np.ndarray,
     mask: np.ndarray,
     word_ids: np.ndarray,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     probability: float = 0.15,
     max_masked: int,
@@ -128,9 +128,8 @@ def mask_tokens(
     weights = np.zeros(max_masked, np.float32)
     positions[:count], labels[:count], weights[:count] = chosen, ids[chosen], 1
 
-    first = tokenizer.mask_id + 1
     fate = rng.random(count)
-    other = rng.integers(first, tokenizer.vocab_size, count, dtype=np.int32)
+    other = rng.integers(tokenizer.first_id, tokenizer.vocab_size, count, dtype=np.int32)
     masked = ids.copy()
     masked[chosen] = np.where(
         fate < 0.8, tokenizer.mask_id, np.where(fate < 0.9, other, ids[chosen])

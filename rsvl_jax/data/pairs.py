@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsvl_jax.data import masking
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer import Tokenizer
 from rsvl_jax.data.transforms import (
     Augmentation,
     CorruptImage,
@@ -93,7 +93,7 @@ class TextPart:
     turn: see `Turn.ways`.
     """
 
-    tokenizer: SentencePieceTokenizer = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False)
     length: int
     mask_count: int = 0
     mask_probability: float = 0.15

@@ -1,9 +1,10 @@
-"""The SentencePiece tokenizer: trained on the captions at build time, stored with the data set."""
+"""What a tokenizer is, and ours: SentencePiece, trained on captions, stored with the data set."""
 
 import functools
 import io
 import unicodedata
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 import sentencepiece
@@ -15,10 +16,44 @@ PAD, UNK, CLS, SEP, MASK = range(5)
 _WORD_START = "\u2581"
 
 
+class Tokenizer(Protocol):
+    """What training and inference ask of a tokenizer."""
+
+    @property
+    def model(self) -> bytes:
+        """Bytes that make it again, see `tokenizer_files.of_model`."""
+
+    @property
+    def pad_id(self) -> int:
+        """What stands after a text."""
+
+    @property
+    def mask_id(self) -> int:
+        """Of the mask token. Raises UserError where there is none."""
+
+    @property
+    def first_id(self) -> int:
+        """Of the tokens that a random one is drawn from, up to vocab_size."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below it."""
+
+    def encode(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32 [length], mask bool [length], True: a token)."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids."""
+
+    def word_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Number of each token's word, int32 [T]; -1 for special tokens."""
+
+
 class SentencePieceTokenizer:
     """Text to ids and back; holds the serialized model, so it pickles to worker processes."""
 
     pad_id, unk_id, cls_id, sep_id, mask_id = PAD, UNK, CLS, SEP, MASK
+    first_id = MASK + 1  # of those that a random token is drawn from
 
     def __init__(self, path: str):
         """Reads `path` (local or gs://), a model of `train_tokenizer`; UserError if it is not."""
@@ -27,6 +62,14 @@ class SentencePieceTokenizer:
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {path!r} ({error}); rebuild it") from error
         self._check(path)
+
+    @classmethod
+    def of_model(cls, model: bytes) -> "SentencePieceTokenizer":
+        """From its `model`, as checkpoints keep it. UserError for other bytes."""
+        made = cls.__new__(cls)
+        made.model = model
+        made._check("the model of a checkpoint")
+        return made
 
     def _check(self, path: str) -> None:
         try:

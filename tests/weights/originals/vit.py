@@ -51,8 +51,8 @@ class Tokens(torch.nn.Module):
         tokens = self.model(pixels).last_hidden_state
         return torch.cat([tokens[:, :1], tokens[:, 1 + self.registers :]], dim=1)
 
-    def state_dict(self):
-        return self.model.state_dict()
+    def state_dict(self, **options):
+        return self.model.state_dict(**options)
 
     def named_parameters(self):
         return self.model.named_parameters()

@@ -50,8 +50,8 @@ def test_timm(model, family, options):
             out = original.forward_features(pixels)
             return torch.cat([out[:, :1], out[:, original.num_prefix_tokens :]], dim=1)
 
-        def state_dict(self):
-            return original.state_dict()
+        def state_dict(self, **options):
+            return original.state_dict(**options)
 
         def named_parameters(self):
             return original.named_parameters()
