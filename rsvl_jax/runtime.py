@@ -82,9 +82,10 @@ def exit_status(run: Callable[[], None]) -> int:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Context in which SIGTERM ends what is going on with `Preempted`, unless others take it.
+    """Context in which SIGTERM ends the process with status 75, unless others take it.
 
     In training that is `training.signals`; among several processes JAX takes it when they join.
+    Elsewhere there is nothing to save, and files are replaced whole.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -98,7 +99,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def _preempt(number: int, frame: FrameType | None) -> None:
-    raise Preempted("told to stop outside of training; run the same command again to go on")
+    """Ends the process here: an exception would be lost if a finaliser is what runs just now."""
+    os.write(2, b"preempted: told to stop outside of training; run the same command again\n")
+    os._exit(75)
 
 
 def _ending(run: Callable[[], None]) -> int:
