@@ -20,7 +20,8 @@ class Placement:
     """One parameter on the mesh.
 
     axes: logical name of each dimension. split: mesh axis of each dimension, None where it is
-    whole (an axis of one device splits nothing). bytes: of the whole array; local: of one device's part.
+    whole (an axis of one device splits nothing). bytes: of the whole array; local: of one device's
+    part.
     """
 
     name: str
