@@ -1,7 +1,7 @@
 """Stored cases: what an original model of other people computed from given weights and inputs.
 
-A case is one .npz: its config.json as text and arrays under "weights/", "inputs/", "outputs/",
-"losses/" and "gradients/", by the original's own names.
+A case is one .npz: "told", JSON of its config.json and of the names, types and shapes of arrays;
+and the arrays' bytes, of its weights, inputs, outputs, losses and gradients.
 """
 
 import io
@@ -34,26 +34,40 @@ class Case:
 def read(name: str) -> Case:
     """The stored case of that name."""
     with np.load(FOLDER / f"{name}.npz") as file:
-        named = {key: file[key] for key in file.files}
-    config = json.loads(str(named.pop("config")))
-    groups: dict[str, Arrays] = {group: {} for group in ARRAYS}
-    for key, value in named.items():
-        group, _, rest = key.partition("/")
-        groups[group][rest] = value
-    return Case(config=config, **groups)
+        told = json.loads(str(file["told"]))
+        groups = {group: _unpack(file[group], told[group]) for group in ARRAYS}
+    return Case(config=told["config"], **groups)
 
 
 def write(name: str, case: Case) -> Path:
     """Stores a case; the same case gives the same bytes."""
-    named = {"config": np.array(json.dumps(case.config, sort_keys=True))}
+    told = {"config": case.config}
+    packed = {}
     for group in ARRAYS:
-        named |= {f"{group}/{key}": value for key, value in getattr(case, group).items()}
+        arrays = getattr(case, group)
+        told[group] = [[key, arrays[key].dtype.str, arrays[key].shape] for key in sorted(arrays)]
+        packed[group] = _pack([arrays[key] for key in sorted(arrays)])
+    packed["told"] = np.array(json.dumps(told, sort_keys=True))
     path = FOLDER / f"{name}.npz"
     with zipfile.ZipFile(path, "w") as file:
-        for key in sorted(named):
+        for key, value in packed.items():
             content = io.BytesIO()
-            np.save(content, named[key])
+            np.save(content, value)
             entry = zipfile.ZipInfo(f"{key}.npy")  # a date of its own, always the same
             entry.compress_type = zipfile.ZIP_DEFLATED
             file.writestr(entry, content.getvalue(), compresslevel=9)
     return path
+
+
+def _pack(arrays: list[np.ndarray]) -> np.ndarray:
+    """Bytes of all arrays one after the other: an entry for each would be a third of the file."""
+    return np.frombuffer(b"".join(value.tobytes() for value in arrays), np.uint8)
+
+
+def _unpack(content: np.ndarray, told: list) -> Arrays:
+    found, start = {}, 0
+    for name, dtype, shape in told:
+        end = start + np.dtype(dtype).itemsize * int(np.prod(shape))
+        found[name] = content[start:end].view(dtype).reshape(shape).copy()
+        start = end
+    return found

@@ -77,6 +77,31 @@ def case(made, config, given):
     )
 
 
+def siglip(width, *, seed=0):
+    """CustomTextCLIP of a tiny text tower beside timm's smallest SigLIP tower, random."""
+    config = {
+        "embed_dim": width,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 32,
+            "timm_model_name": "vit_base_patch16_siglip_224",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {
+            **TINY["text_cfg"],
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "norm_kwargs": {"eps": 1e-6},
+        },
+    }
+    made = model(config, seed=seed, std=0.03)
+    return case(made, config, inputs(config, seed=seed))
+
+
 def tiny(**changes):
     config = {**TINY, **changes}
     return case(model(config), config, inputs(config))
