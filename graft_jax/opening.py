@@ -8,12 +8,15 @@ from ml_collections import ConfigDict
 
 from graft_jax.settings import from_config
 from graft_jax.teacher import TOKENIZER
+from rsvl_jax.data.tokenizer_files import open_tokenizer
+from rsvl_jax.errors import UserError
 from rsvl_jax.objectives import image_text
 from rsvl_jax.training import saved
-from rsvl_jax.weights import kinds, runs
+from rsvl_jax.weights import imports, kinds, runs
 from rsvl_jax.weights.family import Json, Model
 from rsvl_jax.weights.methods import Opened
 from rsvl_jax.weights.sources import Arrays
+from rsvl_jax.weights.store import Stored
 
 _STUDENT = "seed"
 _TEACHER = "teacher"
@@ -36,39 +39,52 @@ def open_run(path: str) -> Opened | None:
 
 def _student(path: str) -> Opened:
     own = _opened(path)
-    teacher = _find_teacher(path, own.config)
-    if teacher is None:
+    found = _teacher(path, own.config)
+    if found is None or "text" not in found[0].settings:
         return own
-    towers = _pair(teacher)
-    settings = own.model.settings | {"text": towers.model.settings["text"]}
+    towers, arrays, tokenizer = found
+    settings = own.model.settings | {"text": towers.settings["text"]}
     model = replace(
         own.model,
         settings=settings,
         parts=kinds.parts("graft", settings),
-        tokenizer=towers.model.tokenizer,
+        tokenizer=towers.tokenizer,
     )
-    both = {**own.arrays.tensors, **towers.arrays.only(_below(towers.arrays, "text")).tensors}
-    return replace(own, model=model, arrays=Arrays(both), tokenizer=towers.tokenizer)
+    words = arrays.only(name for name in arrays if name.startswith("text/"))
+    both = Arrays({**own.arrays.tensors, **words.tensors})
+    return replace(own, model=model, arrays=both, tokenizer=tokenizer)
 
 
-def _below(arrays: Arrays, part: str) -> list[str]:
-    return [name for name in arrays if name.startswith(f"{part}/")]
+def _teacher(path: str, config: Json) -> tuple[Model, Arrays, bytes] | None:
+    """The towers of the teacher and its tokenizer, from its run or from weights of CLIP.
 
-
-def _find_teacher(path: str, config: Json) -> str | None:
-    """The directory of the teacher's run; None where it is not there (any more)."""
+    None where they are not there (any more): the student then embeds no texts.
+    """
+    given = config["init_from"].get("teacher")
     beside = os.path.join(os.path.dirname(os.path.abspath(path)), _TEACHER)
-    for folder in (config["init_from"].get("teacher"), beside):
+    for folder in (given, beside):
         if isinstance(folder, str) and folder and runs.has_checkpoints(folder):
-            return folder
-    return None
+            towers = _pair(folder)
+            return towers.model, towers.arrays, towers.tokenizer
+    if not isinstance(given, str) or not os.path.exists(given):
+        return None
+    stored = imports.load(given).stored
+    return stored.model, stored.arrays, _tokenizer(stored)
+
+
+def _tokenizer(stored: Stored) -> bytes:
+    try:
+        folder = os.path.dirname(next(iter(stored.tokenizer.values()), ""))
+        return open_tokenizer(folder, "" if folder else "clip").model
+    except UserError:
+        return b""
 
 
 def _opened(path: str) -> Opened:
     """A student without texts."""
     found = saved.metadata(path)
     s = from_config(ConfigDict(found["config"]))
-    settings: Json = {"satellite": asdict(s.satellite), "projector": True}
+    settings: Json = {"satellite": asdict(s.satellite)}
     if s.learn_temperature:
         settings["scale"] = True
     model = Model(
@@ -78,7 +94,8 @@ def _opened(path: str) -> Opened:
         _preprocessing(s.satellite.vit.image_size, s.mean, s.std),
     )
     # A run of several students is scored in the folder around them.
-    return _of(path, model, os.path.dirname(os.path.abspath(path)))
+    student = _of(path, model, os.path.dirname(os.path.abspath(path)))
+    return student if s.learn_temperature else replace(student, logit_scale=s.logit_scale)
 
 
 def _pair(path: str) -> Opened:

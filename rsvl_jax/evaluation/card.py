@@ -156,6 +156,7 @@ def markdown(cards: Sequence[Card]) -> str:
     ]
     for card in cards:
         references = "; ".join(f"{r.name} {r.value:.1f}" for r in card.references)
+        references = references.replace("|", "\\|")  # else it would end the cell
         chance = "" if card.chance is None else f"{card.chance:.1f}"
         cells = [card.title or card.task, f"{card.metric} ({card.unit})", _score(card)]
         rows.append("| " + " | ".join([*cells, chance, references, str(card.n or "")]) + " |")

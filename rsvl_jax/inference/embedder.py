@@ -1,20 +1,22 @@
 """A model in use: images, texts and places in, unit vectors out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsvl_jax.data.tokenizer_files import Tokenizer
 from rsvl_jax.data.transforms import check_location
 from rsvl_jax.errors import UserError
 from rsvl_jax.inference import images as reading
+from rsvl_jax.inference import texts as texts_of
 from rsvl_jax.inference.batches import Row, Runner
 from rsvl_jax.inference.images import Preprocessing
 from rsvl_jax.inference.modules import Modules
-from rsvl_jax.inference.texts import Tokenizer
+from rsvl_jax.inference.texts import Open
 from rsvl_jax.inference.towers import SPACES, Towers, towers
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models.image_tokenizer import unit_range
@@ -37,11 +39,11 @@ class Embedder:
         model: Model,
         arrays: Mapping[str, np.ndarray],
         *,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Open | None = None,
         fingerprint: str = "",
         batch_size: int = BATCH_SIZE,
     ):
-        """arrays: by "part/path"; tokenizer: None where there is none, texts are then refused.
+        """arrays: by "part/path"; tokenizer: opened when the first text comes, see `texts`.
 
         Raises UserError for a model of a kind that embeds nothing.
         """
@@ -49,15 +51,26 @@ class Embedder:
         self._towers: Towers = towers(model.kind, model.settings)
         self._modules = Modules(model, self._towers.parts)
         self._run = Runner(self._modules.arrays(arrays), batch_size)
-        self._tokenizer = tokenizer
+        self._open_tokenizer = tokenizer or texts_of.of_checkpoint(b"")
         known = model.preprocessing
         self.preprocessing = Preprocessing.of(known) if known else None
         self._compiled = lru_cache(maxsize=None)(self._compile)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return self._open_tokenizer()
 
     @property
     def batch_size(self) -> int:
         """Rows that pass through the devices at a time."""
         return self._run.batch_size
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of what the model sees. Raises UserError for one without images."""
+        self.need("images")
+        assert self.preprocessing is not None
+        return self.preprocessing.image_size
 
     def embed_images(
         self, images: Iterable[Any], *, space: str = "", normalize: bool = True
@@ -83,14 +96,9 @@ class Embedder:
 
         Raises UserError for a model without a text tower or without the files of its tokenizer.
         """
-        self._need("texts")
+        self.need("texts")
         if isinstance(texts, str):
             raise UserError(f"one text, {texts[:80]!r}: give a list of texts")
-        if self._tokenizer is None:
-            raise UserError(
-                "the tokenizer's files are not beside these weights: import them from a folder "
-                "that has both"
-            )
         length, encode = self.model.tokenizer["length"], self._tokenizer.encode
         return self._collected(
             "texts", texts, lambda text: encode(_text(text), length), space, normalize
@@ -108,13 +116,13 @@ class Embedder:
 
         Raises UserError for a place that is not on Earth, and for a model without locations.
         """
-        self._need("locations")
+        self.need("locations")
         east, north = _degrees(lon, lat)
         places = zip(east, north, strict=True)
         return self._collected("locations", places, lambda place: place, space, normalize)
 
     def _images(self, what: str, images: Iterable[Any], space: str, normalize: bool) -> np.ndarray:
-        self._need(what)
+        self.need(what)
         prepare = self.preprocessing
         assert prepare is not None
         each = reading.each(images)
@@ -155,7 +163,8 @@ class Embedder:
         found = self._run.shapes(lambda arrays, *row: self._vectors(tower, arrays, row), empty)
         return tuple(name for name in SPACES if name in found)
 
-    def _need(self, what: str) -> None:
+    def need(self, what: str) -> None:
+        """Raises UserError for a model without "images", "patches", "texts" or "locations"."""
         if getattr(self._towers, what) is None:
             inputs = {"patches": "images"}.get(what, what)
             raise UserError(f"this model, of kind {self.model.kind!r}, has no encoder of {inputs}")

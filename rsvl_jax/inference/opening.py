@@ -28,7 +28,7 @@ def _run(path: str, batch_size: int) -> Embedder:
     return Embedder(
         found.model,
         found.arrays,
-        tokenizer=texts.of_bytes(found.tokenizer) if found.tokenizer else None,
+        tokenizer=texts.of_checkpoint(found.tokenizer),
         fingerprint=store.fingerprint(found.arrays),
         batch_size=batch_size,
     )
@@ -38,7 +38,7 @@ def _stored(stored: Stored, batch_size: int) -> Embedder:
     return Embedder(
         stored.model,
         stored.arrays,
-        tokenizer=None,
+        tokenizer=texts.of_files(stored.model.tokenizer, stored.tokenizer),
         fingerprint=stored.fingerprint,
         batch_size=batch_size,
     )

@@ -1,27 +1,38 @@
-"""The tokenizer of a model, as its description and its files say."""
+"""The tokenizer of a model, opened when the first text comes."""
 
 import os
-import tempfile
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
-import numpy as np
-
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer_files import KINDS, Tokenizer, of_model, open_tokenizer
+from rsvl_jax.errors import UserError
+from rsvl_jax.weights.family import Json
 
 SENTENCEPIECE = "tokenizer.model"
+Open = Callable[[], Tokenizer]
 
 
-class Tokenizer(Protocol):
-    """Texts to ids."""
+def of_checkpoint(model: bytes) -> Open:
+    """That which the checkpoint of a run carries."""
+    if not model:
+        return lambda: _refuse("the checkpoint carries no tokenizer")
+    return lambda: of_model(model)
 
-    def encode(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int32 [length], mask bool [length], True: a token)."""
+
+def of_files(described: Json, files: Mapping[str, str]) -> Open:
+    """That of imported weights: from their files, or CLIP's from an installed package.
+
+    described: `Model.tokenizer`; files: paths by name, in one folder.
+    """
+    kind = described.get("kind", "")
+    if files:
+        folder = os.path.dirname(next(iter(files.values())))
+        # A SentencePiece model tells best what it is; other files may need to be told.
+        chosen = kind if kind in KINDS and SENTENCEPIECE not in files else ""
+        return lambda: open_tokenizer(folder, chosen)
+    if kind == "clip":
+        return lambda: open_tokenizer(kind=kind)
+    return lambda: _refuse("the files of its tokenizer are not beside these weights")
 
 
-def of_bytes(model: bytes) -> SentencePieceTokenizer:
-    """A SentencePiece model that a checkpoint carries."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, SENTENCEPIECE)
-        with open(path, "wb") as file:
-            file.write(model)
-        return SentencePieceTokenizer(path)
+def _refuse(why: str) -> Tokenizer:
+    raise UserError(f"{why}: import them from a folder that has both, to embed texts")

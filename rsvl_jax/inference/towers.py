@@ -56,7 +56,10 @@ def _clip(settings: Json) -> Towers:
     def patches(modules: Modules, pixels: jax.Array) -> Vectors:
         tower = modules["image"]
         tokens = _patch_tokens(tower.vit, tower.vit.encode(pixels))
-        return {TEXT: tower.project(tokens), FEATURES: tower.vit.norm(tokens)}
+        features = tower.vit.norm(tokens).astype(jnp.float32)
+        if tower.pool is not None:  # SigLIP's attention makes one vector of all patches, no others
+            return {FEATURES: features}
+        return {TEXT: tower.project(tokens), FEATURES: features}
 
     seen, read = "image" in settings, "text" in settings
     return Towers(
@@ -75,7 +78,7 @@ def _graft(settings: Json) -> Towers:
     def patches(modules: Modules, pixels: jax.Array) -> Vectors:
         vit = modules["satellite"].vit
         tokens = _patch_tokens(vit, vit.encode(pixels))
-        return {TEXT: modules["projector"](tokens), FEATURES: vit.norm(tokens)}
+        return {TEXT: modules["projector"](tokens), FEATURES: vit.norm(tokens).astype(jnp.float32)}
 
     texts = _clip_texts if "text" in settings else None
     return Towers(("satellite", "projector", "text"), images, patches, texts)

@@ -1,5 +1,6 @@
 """The arrays of a run on the host, without its objective. With `checkpoint`, this knows Orbax."""
 
+import os
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.storage import is_remote
 from rsvl_jax.training import saved
 from rsvl_jax.training.checkpoint import Metadata
 
@@ -27,7 +29,8 @@ def read(workdir: str) -> tuple[dict[str, Tree], Metadata]:
     params = _below(layout, "params")
     average = found["config"]["optimizer"].get("ema") is not None
     wanted = {"frozen": _below(layout, "frozen"), ("ema" if average else "params"): params}
-    path = f"{workdir}/checkpoints/{found['step']}/state"
+    folder = workdir if is_remote(workdir) else os.path.abspath(workdir)  # as Orbax asks
+    path = f"{folder}/checkpoints/{found['step']}/state"
     arguments = ocp.args.PyTreeRestore(
         item=wanted,
         partial_restore=True,

@@ -24,6 +24,7 @@ from rsvl_jax.weights.names import (
 )
 
 LN_EPS = 1e-12
+LENGTH = 77  # of texts that it was trained on
 BIASES = ("bias", "decoder.bias")  # one array under two names, of which files keep either or both
 _CONFIGS = {"image": "image_config", "text": "text_config", "fusion": "multimodal_config"}
 
@@ -75,7 +76,10 @@ def model(layout: Layout, shapes: Shapes, config: Json, head_eps: float, names: 
         settings["tokenizer"] = dalle.settings(shapes, layout.codebook, grid * dalle.STRIDE)
     size = settings["image"]["image_size"]
     preprocessing = c.preprocessing(size, c.CLIP_MEAN, c.CLIP_STD, resize="square")
-    tokenizer = {"kind": "wordpiece", "length": 77, "lower_case": True}
+    if config.get("image_pooling") == "mean":
+        settings["image_pooling"] = "mean"  # of a FLAVARS run that was written as FLAVA
+    length = min(LENGTH, settings["text"]["max_length"])
+    tokenizer = {"kind": "wordpiece", "length": length, "lower_case": True}
     return Model("flava", settings, kind.parts(settings), preprocessing, tokenizer)
 
 

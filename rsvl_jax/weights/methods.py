@@ -27,6 +27,7 @@ class Opened:
       step: of the checkpoint.
       folder: where its scores.json and report are, once it is finished.
       revision: of the code that wrote the checkpoint.
+      logit_scale: logarithm of what multiplies cosines, where it is fixed.
     """
 
     model: Model
@@ -37,6 +38,7 @@ class Opened:
     step: int
     folder: str
     revision: str
+    logit_scale: float | None = None
 
 
 def open_run(path: str) -> Opened:

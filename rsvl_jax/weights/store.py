@@ -66,8 +66,18 @@ def write(folder: str, stored: Stored) -> str:
 
     Raises UserError where there is something already.
     """
+    with new_folder(folder) as temporary:
+        save(os.path.join(temporary, ARRAYS), stored.arrays)
+        write_json(os.path.join(temporary, CONFIG), describe(stored))
+        for name, path in stored.tokenizer.items():
+            shutil.copyfile(path, os.path.join(temporary, name))
+    return folder
+
+
+def describe(stored: Stored) -> Json:
+    """The content of config.json."""
     model = stored.model
-    config = {
+    return {
         "format": FORMAT,
         "family": stored.family,
         "kind": model.kind,
@@ -77,12 +87,6 @@ def write(folder: str, stored: Stored) -> str:
         "source": stored.source,
         "fingerprint": stored.fingerprint,
     }
-    with new_folder(folder) as temporary:
-        save(os.path.join(temporary, ARRAYS), stored.arrays)
-        write_json(os.path.join(temporary, CONFIG), config)
-        for name, path in stored.tokenizer.items():
-            shutil.copyfile(path, os.path.join(temporary, name))
-    return folder
 
 
 def save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -90,6 +94,7 @@ def save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     # Without "format" the readers of other libraries refuse a file.
     contiguous = {name: np.ascontiguousarray(v).reshape(v.shape) for name, v in arrays.items()}
     save_file(contiguous, path, metadata={"format": "pt"})
+    os.chmod(path, 0o644)
 
 
 def write_json(path: str, content: Json) -> None:

@@ -2,7 +2,8 @@
 
 Settings: {"image": VitConfig's fields, "text": TextConfig's fields, "fusion": FusionConfig's
 fields, "heads": {"mim_head" and so on: vocabulary}, "head_eps", "itm_head": true, "image_text":
-{"embed_dim", "scaled"}, "poolers": of which parts, "tokenizer": see `image_tokenizer`}.
+{"embed_dim", "scaled"}, "poolers": of which parts, "tokenizer": see `image_tokenizer`;
+"image_pooling": "mean" where the mean of its patches stands for an image}.
 
 A pooler ("image_pooler", ...) is a linear map, then tanh, of a class token. No loss trains it;
 it is kept for those who fine-tuned it elsewhere.

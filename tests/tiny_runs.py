@@ -7,8 +7,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import flavars as recipe
+from configs import graft as graft_recipe
 from flavars_jax.objective import FlavarsObjective
+from graft_jax import teacher
+from graft_jax.objective import GraftObjective
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, train_tokenizer
+from rsvl_jax.objectives.image_text import ImageTextObjective
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.training import loop, resume
 from rsvl_jax.training.checkpoint import Checkpoints
@@ -60,6 +64,22 @@ def flavars(folder, preset="", **objective):
     codebook = np.random.default_rng(0).random((24, PATCH * PATCH * 3), np.float32)
     state = save(folder, config, FlavarsObjective(config, codebook=codebook), words.model)
     return str(folder), config, state
+
+
+def graft(folder):
+    """A GRAFT work directory: teacher/ and seed0/."""
+    words = tokenizer(folder)
+    config = graft_recipe.get_config()
+    config.model.image.update(size=SIZE, patch=PATCH, **TOWER)
+    config.model.text.update(vocab_size=words.vocab_size, length=LENGTH, **TOWER)
+    config.model.update(embed_dim=DIM)
+    config.data.update(batch_size=8)
+    own = teacher.recipe(config)
+    save(folder / "teacher", own, ImageTextObjective(own), words.model, seed=2)
+    with config.unlocked():
+        del config.seeds, config.teacher
+    save(folder / "seed0", config, GraftObjective(config))
+    return str(folder)
 
 
 def save(folder, config: ConfigDict, objective, tokenizer: bytes = b"", seed=1):
