@@ -4,6 +4,7 @@ Without a preset it runs anywhere: real Earth tiles that ship inside ordinary pa
 model, two CPU cores, some minutes. Presets, joined by commas:
 
     :base                          the paper-size recipe (ViT-B/16, SkyScript), for a pod
+    :base,large                    the same with towers of ViT-L's size, sharded over 16 chips
     :flavars :flava :clip :mae :satclip     the objective: all terms (the default), no location,
                                    image-text contrast alone, masked autoencoder, image-location
 
@@ -138,6 +139,16 @@ def _base(config: config_dict.ConfigDict) -> None:
     config.evaluation.every_steps = 5000
 
 
+def _large(config: config_dict.ConfigDict) -> None:
+    """ViT-L's sizes for all towers, as FLAVA has ViT-B's; 0.9 G parameters, so they are sharded."""
+    tower = {"width": 1024, "heads": 16, "mlp_dim": 4096}
+    config.model.image.update(depth=24, **tower)
+    config.model.text.update(depth=24, **tower)
+    config.model.fusion.update(depth=12, **tower)
+    config.model.embed_dim = 1024
+    config.mesh.fsdp = 16
+
+
 def _only(*terms: str) -> common.Preset:
     def apply(config: config_dict.ConfigDict) -> None:
         config.objective.weights.update({term: 0.0 for term in TERMS if term not in terms})
@@ -153,6 +164,7 @@ def _mae(config: config_dict.ConfigDict) -> None:
 
 PRESETS: dict[str, common.Preset] = {
     "base": _base,
+    "large": _large,
     "flavars": _only(*TERMS[:-1]),
     "flava": _only("mim", "mlm", "mmm_image", "mmm_text", "itm", "image_text"),
     "clip": _only("image_text"),

@@ -5,6 +5,7 @@ with fine views at known pixels, cut from imagery inside ordinary packages. A sm
 on the fine views first; it is the frozen teacher. Presets, joined by commas:
 
     :naip :sentinel2               the paper's models at 224 px, on pairs of your own, for a pod
+    :naip,large :naip,giant        the same with ViT-L/14 and ViT-g/14, these sharded over 16 chips
     :image :pixel :both            the level of the contrast (`level=image` and so on will do, too)
 
 The paper trains four models: `:naip,image`, `:naip,pixel`, `:sentinel2,image`, `:sentinel2,pixel`.
@@ -137,6 +138,21 @@ def _paper(name: str) -> common.Preset:
     return apply
 
 
+def _large(config: config_dict.ConfigDict) -> None:
+    """CLIP ViT-L/14."""
+    config.model.image.update(patch=14, width=1024, depth=24, heads=16, mlp_dim=4096)
+    config.model.text.update(width=768, depth=12, heads=12, mlp_dim=3072)
+    config.model.embed_dim = 768
+
+
+def _giant(config: config_dict.ConfigDict) -> None:
+    """OpenCLIP ViT-g/14, 1.0 G parameters, so they are sharded."""
+    config.model.image.update(patch=14, width=1408, depth=40, heads=16, mlp_dim=6144)
+    config.model.text.update(width=1024, depth=24, heads=16, mlp_dim=4096)
+    config.model.update(embed_dim=1024, activation="gelu")
+    config.mesh.fsdp = 16
+
+
 def _level(name: str) -> common.Preset:
     def apply(config: config_dict.ConfigDict) -> None:
         config.objective.level = name
@@ -154,6 +170,8 @@ def _set_rate(config: config_dict.ConfigDict) -> None:
 PRESETS: dict[str, common.Preset] = {
     "naip": _paper("naip"),
     "sentinel2": _paper("sentinel2"),
+    "large": _large,
+    "giant": _giant,
     **{name: _level(name) for name in LEVELS},
     **{f"level={name}": _level(name) for name in LEVELS},
 }

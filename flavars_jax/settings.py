@@ -170,7 +170,7 @@ def _channels(key: str, values: Any) -> tuple[float, ...]:
 
 
 def _transformer(model: Any, tower: str) -> TransformerConfig:
-    sizes = {
+    sizes: dict[str, Any] = {
         key: _positive(f"model.{tower}.{key}", model[tower][key])
         for key in ("width", "depth", "heads")
     }

@@ -6,12 +6,13 @@ python -m launch.aot_compile --config=configs/flavars.py:base --topology=v5e:16x
 The step is the one that a main runs: same objective, optimizer, sharding and batch. No data is
 read: sizes that a run takes from its data (the vocabulary) are those of the config. Topologies are
 named by chips, as v5e:16x16, v5p:4x8x8, v6e:16x16; "local" is this machine. `--config.key=value`
-overrides as in a main.
+overrides as in a main. docs/aot.md says what the numbers mean.
 """
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,10 @@ ALL = "all"
 def main(argv: Sequence[str]) -> None:
     """Compiles, prints the table and writes the report."""
     options, rest = _parser().parse_known_args(argv)
+    for path in filter(None, (options.output, options.stablehlo)):
+        _check_writable(path)
     config = command.parse(["aot_compile", *rest, "--workdir=none"]).config
+    runtime.add_xla_flags()  # as a main does
     hardware.prepare(options.topology)
     chips = hardware.open_chips(options.topology, options.slices, options.chip)
     report = _Session(options, config, chips).run(_source(rest))
@@ -84,6 +88,8 @@ class _Session:
             self._set(batch_per_chip=options.batch_per_chip)
         if options.remat not in (None, ALL):
             self._set(remat=options.remat)
+        if options.fit and chips.hbm is None:
+            raise UserError("--fit needs a device whose memory is known, such as a TPU topology")
 
     def _set(self, batch_per_chip: int | None = None, remat: str | None = None) -> None:
         with self.config.unlocked():
@@ -112,16 +118,13 @@ class _Session:
         key = self.config.data.batch_size, self.config.model.remat
         if key in self._outcomes:
             return self._outcomes[key]
+        what = f"{key[0] / self.mesh.size:,.10g} a chip, remat {key[1]}"
+        _say(f"compiling {what} for {self.chips.name}")
         outcome = compile_program(self._program().lower(), self.chips.hbm)
         self._outcomes[key] = outcome
         needed = outcome.memory.get("peak", 0) / 2**30
-        print(
-            f"{self.config.data.batch_size / self.mesh.size:g} a chip, remat "
-            f"{self.config.model.remat}: {'fits' if outcome.fits else 'does not fit'}, "
-            f"{needed:.2f} GiB, compiled in {outcome.seconds:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        verdict = "fits" if outcome.fits else "does not fit"
+        _say(f"{what}: {verdict}, {needed:.2f} GiB, compiled in {outcome.seconds:.0f} s")
         return outcome
 
     def _describe(self) -> "Report":
@@ -147,7 +150,10 @@ class _Session:
             self._set(remat=policy)
             costs[policy] = recompute.cost(self._program())
         best, rows = search.best_policy(
-            costs, lambda policy: self._attempt(remat=policy), self.chips.hbm
+            costs,
+            lambda policy: self._attempt(remat=policy),
+            self.chips.hbm,
+            recompute.beside(self._program(), costs),
         )
         self._set(remat=best or "full")
         return {"remat_best": best, "remat_search": rows}
@@ -155,8 +161,7 @@ class _Session:
     def _largest_batch(self) -> "Report":
         from launch.aot import search
 
-        if self.chips.hbm is None:
-            raise UserError("--fit needs a device whose memory is known, such as a TPU topology")
+        assert self.chips.hbm is not None
         rows: list[dict[str, Any]] = []
 
         def attempt(per_chip: int) -> tuple[bool, int | None]:
@@ -177,7 +182,22 @@ def _source(rest: Sequence[str]) -> str:
 
 
 def _command(argv: Sequence[str]) -> str:
-    return " ".join(["python -m launch.aot_compile", *argv])
+    return shlex.join(["python", "-m", "launch.aot_compile", *argv])
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _check_writable(path: str) -> None:
+    """Raises UserError where a file could not be written after minutes of compiling."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise UserError(f"{path!r} is a folder: name a file in it")
+    if not os.path.isdir(folder):
+        raise UserError(f"cannot write {path!r}: there is no folder {folder!r}")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {path!r}: folder {folder!r} is not writable")
 
 
 def _write(path: str, text: str) -> None:

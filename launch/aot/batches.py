@@ -41,14 +41,14 @@ class Records:
 class Tokenizer:
     """Stands for a tokenizer with a vocabulary of this size: every text is as long as it can be."""
 
-    pad_id, mask_id = PAD, MASK
+    pad_id, mask_id, first_id = PAD, MASK, MASK + 1
 
     def __init__(self, vocab_size: int):
         self.vocab_size = vocab_size
 
     def encode(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 [T], mask bool [T]), as `SentencePieceTokenizer.encode`."""
-        ids = np.full(length, MASK + 1, np.int32)
+        ids = np.full(length, self.first_id, np.int32)
         ids[0], ids[-1] = CLS, SEP
         return ids, np.ones(length, bool)
 

@@ -67,7 +67,7 @@ def open_chips(topology: str, slices: int = 1, chip: str | None = None) -> Chips
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"compiling for {topology} needs libtpu, the TPU compiler, and it is not installed: "
-            "pip install 'rsvl-jax[tpu]'"
+            "pip install 'rsvl-jax[aot]'"
         )
     settings = _set_flags(chip or generation)
     return Chips(

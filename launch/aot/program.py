@@ -1,7 +1,7 @@
 """The step that a main runs, from its config alone: no data, no accelerator, no arrays."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,17 @@ from ml_collections import ConfigDict
 
 import flavars_jax.settings
 import graft_jax.settings
-from flavars_jax.objective import FlavarsObjective
+from flavars_jax.objective import FlavarsObjective, brings_tokenizer
 from graft_jax.objective import GraftObjective, GroundTower
 from launch.aot import batches
 from rsvl_jax.errors import UserError
 from rsvl_jax.models import backend, clip, functional
 from rsvl_jax.parallel.mesh import check_batch
 from rsvl_jax.training.objective import Objective
-from rsvl_jax.training.optimizer import Optimizer, make_optimizer
-from rsvl_jax.training.plan import make_plan
-from rsvl_jax.training.state import TrainState, abstract_state
-from rsvl_jax.training.step import CompiledStep
+from rsvl_jax.training.optimizer import Optimizer
+from rsvl_jax.training.parts import Parts
+from rsvl_jax.training.state import TrainState
+from rsvl_jax.training.step import CompiledStep, make_step
 
 Tree = Any
 # Of the training split, where a length is given in epochs: schedules are constants of the program,
@@ -37,6 +37,7 @@ class Program:
     Attributes:
       method: "flavars", or "graft" (its student).
       objective, optimizer: what is trained and how.
+      micro_batches: parts that the step takes its batch in.
       state, batch: ShapeDtypeStructs with shardings on the mesh.
     """
 
@@ -47,6 +48,7 @@ class Program:
     optimizer: Optimizer
     state: TrainState
     batch: Tree
+    micro_batches: int = 1
 
     @classmethod
     def make(cls, config: ConfigDict, mesh: Mesh) -> "Program":
@@ -58,17 +60,39 @@ class Program:
         method = "graft" if "level" in config.objective else "flavars"
         with traced_for(mesh):
             objective, batch = (_graft if method == "graft" else _flavars)(config, mesh)
-            _, lengths = make_plan(config, {"splits": {"train": _RECORDS}})
-            axes = objective.logical_axes()["params"]
-            optimizer = make_optimizer(config.optimizer, axes, lengths)
-            state = abstract_state(objective, optimizer, mesh)
-        return cls(method, config, mesh, objective, optimizer, state, batch)
+            parts = Parts.make(config, objective, {"splits": {"train": _RECORDS}}, mesh)
+        return cls(
+            method,
+            config,
+            mesh,
+            objective,
+            parts.optimizer,
+            parts.abstract,
+            batch,
+            parts.plan.micro_batches,
+        )
+
+    @property
+    def step(self) -> Callable[[TrainState, Tree], tuple[TrainState, Tree]]:
+        """The step as a function that can be traced."""
+        return make_step(
+            self.objective,
+            self.optimizer,
+            self.config.seed,
+            micro_batches=self.micro_batches,
+            mesh=self.mesh,
+        )
 
     def lower(self) -> jax.stages.Lowered:
         """The step, lowered for the kind of device that the mesh has."""
         with traced_for(self.mesh):
             step = CompiledStep(
-                self.objective, self.optimizer, self.state, self.mesh, self.config.seed
+                self.objective,
+                self.optimizer,
+                self.state,
+                self.mesh,
+                self.config.seed,
+                self.micro_batches,
             )
             return step.lower(self.state, self.batch)
 
@@ -82,14 +106,21 @@ def traced_for(mesh: Mesh) -> Iterator[None]:
 
 def _flavars(config: ConfigDict, mesh: Mesh) -> tuple[Objective, Tree]:
     settings = flavars_jax.settings.from_config(config)
-    if settings.predicts_codes and settings.image_tokenizer == "dalle":
-        raise UserError(
-            "objective.image_tokenizer='dalle' needs the weights of the DALL-E encoder; "
-            "use 'patches' to compile ahead"
-        )
-    shape = settings.codebook_size, settings.image.patch_size**2 * 3
-    objective = FlavarsObjective(config, codebook=_nothing(shape), mesh=mesh)
+    codebook = None
+    if settings.predicts_codes and not brings_tokenizer(config):
+        codebook = _codebook(settings)
+    objective = FlavarsObjective(config, codebook=codebook, mesh=mesh)
     return objective, batches.flavars(config, settings, mesh)
+
+
+def _codebook(settings: flavars_jax.settings.Settings) -> np.ndarray:
+    """Stands for one that is fitted."""
+    if settings.image_tokenizer == "dalle":
+        raise UserError(
+            "objective.image_tokenizer='dalle' needs the weights of the DALL-E encoder: set "
+            "config.init_from.tokenizer; any name will do to compile ahead"
+        )
+    return nothing((settings.codebook_size, settings.image.patch_size**2 * 3))
 
 
 def _graft(config: ConfigDict, mesh: Mesh) -> tuple[Objective, Tree]:
@@ -104,10 +135,10 @@ def _ground(config: ConfigDict) -> GroundTower:
         lambda rng: functional.init(lambda rngs: clip.ClipVision(settings.satellite, rngs), rng),
         jax.random.key(0),
     )["params"]
-    params = jax.tree.map(lambda leaf: _nothing(leaf.shape), shapes)
+    params = jax.tree.map(lambda leaf: nothing(leaf.shape), shapes)
     return GroundTower(settings.satellite, params, settings.mean, settings.std)
 
 
-def _nothing(shape: tuple[int, ...]) -> np.ndarray:
+def nothing(shape: tuple[int, ...]) -> np.ndarray:
     """Zeros float32 that take no memory."""
     return np.broadcast_to(np.float32(0), shape)

@@ -1,23 +1,26 @@
 """What the backward pass of a remat policy computes again, and what it keeps: from the trace alone.
 
-Counted are matrix products, as they stand in the traced gradient, so the numbers do not depend on a
-compiler: what a policy recomputes is what its gradient has more than that of "none".
+Counted are matrix products, as they stand in the traced step, so the numbers do not depend on a
+compiler: what a policy recomputes is what its step has more than that of "none".
 """
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from launch.aot.program import Program, traced_for
 from rsvl_jax.models.transformer import KEPT
 from rsvl_jax.parallel.mesh import batch_shards
+from rsvl_jax.parallel.sharding import bytes_per_device
 from rsvl_jax.training.objective import total
+from rsvl_jax.training.state import shardings_of
 
 Tree = Any
 
@@ -38,29 +41,44 @@ def policies() -> list[str]:
 
 
 def cost(program: Program) -> Cost:
-    """The cost of a program's gradient under its own remat policy."""
-    state, objective = program.state, program.objective
+    """The cost of a program's step under its own remat policy."""
+    with traced_for(program.mesh):
+        step = jax.make_jaxpr(program.step)(program.state, program.batch).jaxpr
+        held = sum(map(_bytes, _activations(program)))
+    used, _ = dce_jaxpr(step, [True] * len(step.outvars))
+    return Cost(_flops(used) / program.mesh.size, held // batch_shards(program.mesh))
 
-    def loss(params: Tree, frozen: Tree, batch: Tree) -> jax.Array:
-        terms = objective.terms(params, frozen, batch, jax.random.key(0))
-        return total(terms, objective.weights, jnp.zeros((), jnp.int32))[0]
+
+def beside(program: Program, costs: Mapping[str, Cost]) -> int:
+    """A guess at the bytes that the step needs on one chip beside what a policy keeps: its state,
+    its gradients, and one layer of its deepest tower at work."""
+    state, params = program.state, program.state.params
+    gradients = bytes_per_device(params, shardings_of(params))
+    layer = (costs["none"].kept - costs["full"].kept) // program.config.model.image.depth
+    return bytes_per_device(state, shardings_of(state)) + gradients + layer
+
+
+def _activations(program: Program) -> Iterator[Any]:
+    """What lives from the forward to the backward pass of a micro-batch, and grows with it: views
+    of a sample may stand below each other as rows."""
+    objective, state = program.objective, program.state
+    rows = program.config.data.batch_size // program.micro_batches
+    part = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            (x.shape[0] // program.micro_batches, *x.shape[1:]), x.dtype, sharding=x.sharding
+        ),
+        program.batch,
+    )
 
     def residuals(params: Tree, frozen: Tree, batch: Tree) -> Tree:
-        return jax.vjp(lambda p: loss(p, frozen, batch), params)[1]
+        def loss(params: Tree) -> jax.Array:
+            terms = objective.terms(params, frozen, batch, jax.random.key(0))
+            return total(terms, objective.weights, jnp.zeros((), jnp.int32))[0]
 
-    arguments = state.params, state.frozen, program.batch
-    with traced_for(program.mesh):
-        gradient = jax.make_jaxpr(jax.grad(loss))(*arguments)
-        kept = jax.tree.leaves(jax.eval_shape(residuals, *arguments))
-    held = sum(_bytes(leaf) for leaf in _activations(kept, program))
-    return Cost(_flops(gradient.jaxpr) / program.mesh.size, held // batch_shards(program.mesh))
+        return jax.vjp(loss, params)[1]
 
-
-def _activations(leaves: list[Any], program: Program) -> Iterator[Any]:
-    """Those that grow with the batch: views of a sample may stand below each other as rows."""
-    rows = program.config.data.batch_size
-    weights = {leaf.shape for leaf in jax.tree.leaves(program.state)}
-    for leaf in leaves:
+    weights = {leaf.shape for leaf in jax.tree.leaves(state)}
+    for leaf in jax.tree.leaves(jax.eval_shape(residuals, state.params, state.frozen, part)):
         if leaf.shape not in weights and any(size and size % rows == 0 for size in leaf.shape):
             yield leaf
 

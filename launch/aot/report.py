@@ -2,7 +2,8 @@
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -21,13 +22,14 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 @dataclass(frozen=True)
 class Outcome:
     """A compilation. memory: bytes of one device by use, its `peak` among them; where the program
-    does not fit, only what the compiler says it would need. compiled: None where it does not fit.
+    does not fit, only what the compiler says it would need. traffic: of a program that fits, its
+    `bytes_accessed` and its `collectives` by kind.
     """
 
     fits: bool
     memory: dict[str, int]
     seconds: float
-    compiled: jax.stages.Compiled | None = None
+    traffic: Report = field(default_factory=dict)
 
 
 def compile_program(lowered: jax.stages.Lowered, hbm: int | None) -> Outcome:
@@ -41,7 +43,7 @@ def compile_program(lowered: jax.stages.Lowered, hbm: int | None) -> Outcome:
         return Outcome(False, _refused(str(error)), time.perf_counter() - start)
     seconds = time.perf_counter() - start
     memory = _memory(compiled.memory_analysis())
-    return Outcome(hbm is None or memory["peak"] <= hbm, memory, seconds, compiled)
+    return Outcome(hbm is None or memory["peak"] <= hbm, memory, seconds, _traffic(compiled))
 
 
 def _memory(found: Any) -> dict[str, int]:
@@ -55,6 +57,14 @@ def _memory(found: Any) -> dict[str, int]:
     return {**parts, "peak": sum(parts.values())}
 
 
+def _traffic(compiled: jax.stages.Compiled) -> Report:
+    found = collectives.collectives(compiled.as_text() or "")
+    return {
+        "bytes_accessed": _bytes_accessed(compiled),
+        "collectives": collectives.by_kind(found),
+    }
+
+
 def _refused(message: str) -> dict[str, int]:
     needs = [
         float(match[1] or match[3]) * _UNITS[match[2] or match[4]]
@@ -64,16 +74,17 @@ def _refused(message: str) -> dict[str, int]:
 
 
 def describe(program: Program, chips: Chips, outcome: Outcome, cost: Cost) -> Report:
-    """The report of one program; see docs/sharding.md for what each number is."""
+    """The report of one program; see docs/aot.md for what each number is."""
     config, mesh = program.config, program.mesh
     per_sample = program.objective.flops_per_sample()
     samples = config.data.batch_size
-    report: Report = {
+    return {
         "method": program.method,
         "topology": chips.name,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
         "batch": {"global": samples, "per_chip": samples / mesh.size},
+        "micro_batches": program.micro_batches,
         "remat": config.model.remat,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(program.state.params)),
         "fits": outcome.fits,
@@ -86,13 +97,8 @@ def describe(program: Program, chips: Chips, outcome: Outcome, cost: Cost) -> Re
         },
         "versions": versions(),
         "flags": chips.flags,
-        "compile_seconds": round(outcome.seconds),
+        **outcome.traffic,
     }
-    if outcome.compiled is not None:
-        report["bytes_accessed"] = _bytes_accessed(outcome.compiled)
-        found = collectives.collectives(outcome.compiled.as_text() or "")
-        report["collectives"] = collectives.by_kind(found)
-    return report
 
 
 def _peak(mesh: jax.sharding.Mesh) -> float | None:
@@ -111,7 +117,7 @@ def table(report: Report) -> str:
     memory, flops = report["memory"], report["flops"]
     rows = [
         ("mesh", " x ".join(f"{name} {size}" for name, size in report["mesh"].items())),
-        ("batch", f"{report['batch']['global']:,} ({report['batch']['per_chip']:g} a chip)"),
+        ("batch", f"{report['batch']['global']:,} ({report['batch']['per_chip']:,.10g} a chip)"),
         ("remat", report["remat"]),
         ("parameters", f"{report['parameters']:,}"),
         ("fits", _verdict(report)),
@@ -142,8 +148,66 @@ def _verdict(report: Report) -> str:
 def _policy(each: Report) -> str:
     again = f"{each['recomputed_flops'] / 1e12:,.2f} T again, keeps {_gib(each['kept'])}"
     if each["fits"] is None:
-        return f"{again}: not compiled, {each['why']}"
+        return f"{again}: not compiled, it would need about {_gib(each['memory']['estimate'])}"
     return f"{again}: fits {_verdict(each)}"
+
+
+_COLUMNS = {
+    "config": "---",
+    "chips": "---",
+    "a chip": "--:",
+    "parameters": "--:",
+    "state": "--:",
+    "temporaries": "--:",
+    "peak of HBM": "--:",
+    "fits": "---",
+    "remat": "---",
+    "FLOPs": "--:",
+    "again": "--:",
+    "sent": "--:",
+}
+
+
+def summary(reports: Iterable[Report]) -> str:
+    """A line of Markdown for each report; see docs/aot.md for what the columns are."""
+    head = [_line(_COLUMNS), _line(_COLUMNS.values())]
+    return "\n".join([*head, *(_line(_cells(report)) for report in reports)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(report: Report) -> list[str]:
+    memory, flops = report["memory"], report["flops"]
+    sent = sum(found["bytes"] for found in report.get("collectives", {}).values())
+    return [
+        f"`{report['config'].removeprefix('configs/')}`",
+        report["topology"],
+        f"{report['batch']['per_chip']:,.10g}",
+        f"{report['parameters'] / 1e6:,.0f} M",
+        _short(memory.get("arguments")),
+        _short(memory.get("temporaries")),
+        f"{_short(memory.get('peak'))} of {_short(memory['hbm'])}",
+        "yes" if report["fits"] else "**no**",
+        report["remat"],
+        f"{flops['per_chip'] / 1e12:,.1f} T",
+        _again(report),
+        _short(sent or None),
+    ]
+
+
+def _again(report: Report) -> str:
+    """What is computed again, in per cent of the analytic FLOPs; of a report with a search."""
+    searched = {row["policy"]: row for row in report.get("remat_search", [])}
+    if report["remat"] not in searched:
+        return ""
+    again = searched[report["remat"]]["recomputed_flops"] / report["flops"]["per_chip"]
+    return f"{100 * again:.1f} %"
+
+
+def _short(size: float | None) -> str:
+    return "" if size is None else f"{size / 2**30:,.1f}"
 
 
 def _gib(size: float) -> str:

@@ -15,6 +15,7 @@ TERMS = {
     "both": {"image_ground", "pixel_ground"},
 }
 PAPER = ("naip", "sentinel2")
+SIZES = ("large", "giant")
 
 
 def manifest(config):
@@ -22,12 +23,12 @@ def manifest(config):
 
 
 def test_no_preset_is_forgotten():
-    assert set(PRESETS) == {*PAPER, *LEVELS, *(f"level={level}" for level in LEVELS)}
+    assert set(PRESETS) == {*PAPER, *SIZES, *LEVELS, *(f"level={level}" for level in LEVELS)}
     assert set(LEVELS) == set(TERMS)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("size", ["", *PAPER])
+@pytest.mark.parametrize("size", ["", *PAPER, *(f"naip,{size}" for size in SIZES)])
 def test_presets_are_valid_in_any_order(size, level):
     config = get_config(f"{size},{level}")
     assert config == get_config(f"level={level},{size}") or size
