@@ -53,7 +53,7 @@ class VocabularyTokenizer:
         self.first_id = self._mask_id + 1 if 0 <= self._mask_id < self.vocab_size - 1 else 0
         if self.pad_id < 0:
             self.pad_id = int((json.loads(content).get("padding") or {}).get("pad_id", 0))
-        ends = self._tokenizer.encode("", add_special_tokens=True).ids
+        ends: list[int] = self._tokenizer.encode("", add_special_tokens=True).ids
         self.cls_id, self.sep_id = (ends[0], ends[-1]) if len(ends) == 2 else (-1, -1)
 
     @property

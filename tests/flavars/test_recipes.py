@@ -9,7 +9,7 @@ from flavars_jax.objective import FlavarsObjective
 from flavars_jax.settings import TERMS, from_config
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
-from rsvl_jax.training.loop import make_plan
+from rsvl_jax.training.plan import make_plan
 
 EXPECTED = {
     "": set(TERMS) - {"text_location"},

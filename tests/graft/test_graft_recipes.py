@@ -7,7 +7,7 @@ from graft_jax import settings, teacher
 from graft_jax.inputs import transform
 from rsvl_jax.errors import UserError
 from rsvl_jax.objectives import image_text
-from rsvl_jax.training.loop import make_plan
+from rsvl_jax.training.plan import make_plan
 
 TERMS = {
     "image": {"image_ground"},

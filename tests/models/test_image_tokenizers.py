@@ -38,11 +38,9 @@ def test_dalle_encoder_has_the_published_size_and_one_word_for_8_pixels():
     assert (ids.shape, ids.dtype) == ((2, 196), jnp.int32)
 
 
-def test_dalle_encoder_with_identity_blocks(monkeypatch):
+def test_dalle_encoder_with_identity_blocks():
     """With residual paths silent and paths open, a word is the largest of pooled, mapped pixels."""
-    monkeypatch.setattr(dvae, "WIDTH", 4)
-    monkeypatch.setattr(dvae, "VOCAB", 3)
-    make = lambda r: dvae.DalleEncoder(16, r)  # noqa: E731
+    make = lambda r: dvae.DalleEncoder(16, r, width=4, vocab_size=3)  # noqa: E731
     frozen = silent(make)
     stem = frozen["stem"]["kernel"].at[3, 3, jnp.arange(3), jnp.arange(3)].set(1.0)
     frozen["stem"]["kernel"] = stem

@@ -170,6 +170,14 @@ def test_a_legacy_end_token_is_the_largest_id():
     assert found == {2: 39, 7: 7}
 
 
+@pytest.mark.parametrize("changes", [{"pool": "end"}, {"pool": "last"}, {"causal": False}])
+def test_clipmodel_is_not_given_what_it_cannot_compute(changes):
+    case = stored.read("clip_quick_gelu")
+    settings = HUGGINGFACE.model(shapes(case.weights), case.config).settings
+    with pytest.raises(UserError, match="CLIPModel"):
+        HUGGINGFACE.config(settings | {"text": settings["text"] | changes})
+
+
 @pytest.mark.parametrize("name", ["clip_quick_gelu", "clip_open_clip"])
 def test_either_layout_can_be_written_as_the_other(name):
     case = stored.read(name)

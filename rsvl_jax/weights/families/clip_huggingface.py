@@ -1,5 +1,6 @@
 """CLIP as `transformers` keeps it: CLIPModel, its towers with or without projection."""
 
+from rsvl_jax.errors import UserError
 from rsvl_jax.models.clip import LN_EPS
 from rsvl_jax.weights import conventions as c
 from rsvl_jax.weights import huggingface as hf
@@ -112,6 +113,11 @@ def _config(settings: Json) -> Json:
         image = hf.image_config(own["vit"]) | {"projection_dim": own["embed_dim"]}
     if "text" in settings:
         own = settings["text"]
+        if own["pool"] != "eot" or not own.get("causal", True):
+            raise UserError(
+                "CLIPModel knows only texts that end with an end token and see no later words: "
+                f"this one's pool is {own['pool']!r}; export to 'open_clip' or 'safetensors'"
+            )
         text = hf.text_config(own["text"]) | {"projection_dim": own["embed_dim"]}
         text["eos_token_id"] = own["eot_id"]
     both = {"projection_dim": own["embed_dim"]}

@@ -48,7 +48,8 @@ def _model(shapes: Shapes, config: Json) -> Model:
     start = _start(shapes) or ""
     layout = _layout(start)
     names = {"start": start, "head_bias": flava.head_bias(layout, shapes)}
-    eps = config.get("layer_norm_eps", flava.LN_EPS)
+    # Heads take it from their tower's config, as the towers do.
+    eps = config.get("image_config", {}).get("layer_norm_eps", flava.LN_EPS)
     return flava.model(layout, shapes, config, eps, names)
 
 
