@@ -81,9 +81,10 @@ class Profiler:
             return
         local, self._local, until = self._local, None, self._until
         self._until = None
+        assert until is not None
         with local, disk_errors(self._folder):
             jax.profiler.stop_trace()
-            _copy(Path(local.name), self._folder)
+            _copy(Path(local.name), self._folder, f"steps_{until - self._length + 1}-{until}")
         say(f"profile up to step {until}: {self._folder}, to be opened with TensorBoard or XProf")
 
     def __exit__(
@@ -103,9 +104,14 @@ def _options() -> jax.profiler.ProfileOptions:
     return options
 
 
-def _copy(source: Path, target: epath.Path) -> None:
-    """Copies a tree to where it may be an object store, which the profiler does not write to."""
+def _copy(source: Path, target: epath.Path, name: str) -> None:
+    """Copies a trace to where it may be an object store, which the profiler does not write to.
+
+    JAX calls it by the second in which it ended: two within one second would be one, and those of
+    several hosts two. `name` takes its place.
+    """
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        destination = target / str(file.relative_to(source))
+        plugins, profile, _, *rest = file.relative_to(source).parts
+        destination = target.joinpath(plugins, profile, name, *rest)
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(file.read_bytes())

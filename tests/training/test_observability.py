@@ -55,7 +55,9 @@ def told(tmp_path_factory):
 
 def test_traces_of_named_steps_and_on_a_signal(told):
     files = traces(told)
-    assert len(files) == 2
+    first, second = (path.parent.name for path in files)
+    # Batches are made ahead of their steps: the signal comes within some steps of its batch.
+    assert first == "steps_2-3" and second in ("steps_4-5", "steps_5-6", "steps_6-7")
     named, asked = (path.read_bytes() for path in files)
     # The steps of a trace are named in it.
     assert b"train" in named and b"train" in asked
