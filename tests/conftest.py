@@ -16,7 +16,7 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
-pytest_plugins = ["bucket"]
+pytest_plugins = ["bucket", "s3_server"]
 
 
 @pytest.fixture(scope="session")

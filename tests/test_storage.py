@@ -8,10 +8,13 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import card
 
 
-@pytest.fixture(params=["disk", "gs"])
+@pytest.fixture(params=["disk", "gs", "s3"])
 def workdir(request, tmp_path, bucket):
     if request.param == "gs":
         return "gs://bucket/run"
+    if request.param == "s3":
+        request.getfixturevalue("s3_endpoint")
+        return f"s3://bucket/{request.node.originalname}"
     (tmp_path / "run").mkdir()
     return str(tmp_path / "run")
 
@@ -74,14 +77,39 @@ def test_scores_and_report(workdir):
 
 
 def test_a_store_that_cannot_hold_checkpoints_is_refused_with_the_way_out():
-    with pytest.raises(UserError, match="'s3://bucket/run'.* mount s3:// as a directory"):
-        storage.locate("s3://bucket/run")
+    with pytest.raises(UserError, match="'az://bucket/run'.* mount az:// as a directory"):
+        storage.locate("az://bucket/run")
 
 
-def test_a_missing_client_is_named(monkeypatch):
+@pytest.mark.parametrize("name", ["run*", "run?", "run[1]"])
+def test_a_name_that_would_be_a_pattern_is_refused(name, bucket):
+    """Deleting gs://bucket/run* would delete gs://bucket/run2."""
+    with pytest.raises(UserError, match="as patterns, .*choose another name"):
+        storage.locate(f"gs://bucket/{name}")
+
+
+@pytest.mark.parametrize(("scheme", "client"), [("gs", "gcsfs"), ("s3", "s3fs")])
+def test_a_missing_client_is_named(scheme, client, monkeypatch):
     def missing(scheme):
-        raise ImportError("Please install gcsfs")
+        raise ImportError(f"Please install {client}")
 
     monkeypatch.setattr("fsspec.get_filesystem_class", missing)
-    with pytest.raises(UserError, match="'gs://bucket/run' cannot be opened .*pip install gcsfs"):
-        storage.locate("gs://bucket/run")
+    expected = f"'{scheme}://bucket/run' cannot be opened .*pip install {client}"
+    with pytest.raises(UserError, match=expected):
+        storage.locate(f"{scheme}://bucket/run")
+
+
+def test_a_missing_bucket_is_not_made(s3_endpoint):
+    for _ in range(2):
+        with pytest.raises(UserError, match="no bucket 's3://buckte': make it, or mend"):
+            storage.locate("s3://buckte/run")
+
+
+def test_missing_credentials_are_said_at_once(s3_endpoint, monkeypatch):
+    from s3fs import S3FileSystem
+
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(UserError, match="'s3://other' cannot be opened .*check the credentials"):
+        storage.locate("s3://other/run")
+    S3FileSystem.clear_instance_cache()

@@ -1,4 +1,4 @@
-"""Checkpoints; with `retention`, the only file that knows Orbax.
+"""Checkpoints; with `retention` and `orbax_s3`, the only file that knows Orbax.
 
 Layout: `<directory>/<step>/` with the items `state` (arrays) and `meta` (JSON), written under a
 temporary name and renamed when complete, so that a step's name alone says that it was finished.
@@ -24,6 +24,7 @@ from etils import epath
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.parallel import distributed
 from rsvl_jax.storage import is_remote, locate, move_folder, replace_file, sizes
+from rsvl_jax.training import orbax_s3
 from rsvl_jax.training.retention import Retention, stored
 from rsvl_jax.training.state import TrainState
 
@@ -57,6 +58,8 @@ class Checkpoints:
         self._retention = Retention(keep) if isinstance(keep, int) else keep
         self.directory = locate(directory if is_remote(directory) else os.path.abspath(directory))
         self._read_only = read_only
+        if str(self.directory).startswith("s3://"):
+            orbax_s3.teach()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention.policy(),
             # It makes Orbax write the score and read it back.

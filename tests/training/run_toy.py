@@ -1,4 +1,4 @@
-"""The toy run as a process of its own: `run_toy.py WORKDIR`, to be killed from outside."""
+"""The toy run as a process of its own: `run_toy.py WORKDIR STEPS`, to be killed from outside."""
 
 import sys
 import time
@@ -23,11 +23,15 @@ def announce(step, batch):
     return batch
 
 
-def main(workdir):
+def recipe(steps):
+    return config(steps=steps, checkpoint__every_steps=5, evaluation__every_steps=10)
+
+
+def train(workdir, steps):
+    """The whole run on one device; returns its last state."""
     mesh = make_mesh(devices=jax.devices()[:1])
-    conf = config(steps=STEPS, checkpoint__every_steps=5, evaluation__every_steps=10)
-    state = fit(
-        config=conf,
+    return fit(
+        config=recipe(steps),
         objective=Toy(),
         make_batches=batches(mesh, spoil=announce),
         manifest=MANIFEST,
@@ -35,9 +39,12 @@ def main(workdir):
         mesh=mesh,
         evaluate=lambda state, step: {"scale": float(state.params["logit_scale"])},
     )
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def main(workdir, steps):
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(train(workdir, int(steps)))]
     np.savez(f"{workdir}/final.npz", *leaves)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1])))
+    sys.exit(exit_status(lambda: main(*sys.argv[1:])))

@@ -16,7 +16,7 @@ from rsvl_jax.training.metrics import comparable
 SCRIPT = Path(__file__).with_name("run_toy.py")
 
 
-def launch(workdir, cache):
+def launch(workdir, cache, steps=STEPS):
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": cache,
@@ -24,7 +24,7 @@ def launch(workdir, cache):
         "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]),
     }
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(workdir)],
+        [sys.executable, str(SCRIPT), str(workdir), str(steps)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
