@@ -1,4 +1,4 @@
-"""Runs a command on one host, on all its accelerators, and again after a preemption.
+"""Runs a command on one host, on all its accelerators, and again where `launch.restarts` says so.
 
     python -m launch.host --chip=h200 -- python -m flavars_jax.main --config=... --workdir=...
     python -m launch.host --chip=h200 --processes=8 -- python -m flavars_jax.main ...
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from launch import arguments, flags
-from launch.restarts import RUN_AGAIN, Restarts, combine, describe
+from launch.restarts import AGAIN, Restarts, combine, describe, without_own
 from launch.shell import Shell
 from rsvl_jax import runtime
 from rsvl_jax.errors import UserError
@@ -43,6 +43,8 @@ class Group:
         self, commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]]
     ) -> list[int]:
         """Runs one process a command to their ends and returns their statuses.
+
+        Left out are processes that were ended because they did not follow the first.
 
         Raises:
           UserError: there is no such program.
@@ -66,6 +68,7 @@ class Group:
     def _wait(self, processes: Sequence[subprocess.Popen]) -> list[int]:
         first_end: float | None = None
         sent: int | None = None
+        told: set[int] = set()
         while any(process.poll() is None for process in processes):
             time.sleep(POLL_SECONDS)
             if first_end is None and any(p.poll() is not None for p in processes):
@@ -73,9 +76,10 @@ class Group:
             late = 0.0 if first_end is None else self._clock() - first_end - self._grace
             wanted = signal.SIGKILL if late > KILL_SECONDS else signal.SIGTERM
             if late > 0 and sent != wanted:
+                told |= {i for i, process in enumerate(processes) if process.poll() is None}
                 self._signal(wanted)
                 sent = wanted
-        return [process.returncode for process in processes]
+        return without_own([process.returncode for process in processes], told)
 
     def _signal(self, number: int) -> None:
         for process in self._running:
@@ -114,16 +118,16 @@ def environments(
 def supervise(
     group: Group, run: Callable[[], Sequence[int]], restarts: Restarts, say: Callable[[str], None]
 ) -> int:
-    """Runs a group, again after each preemption, and returns the status of the last time."""
+    """Runs a group, again as `launch.restarts` says, and returns the status of the last time."""
     while True:
         status = combine(run())
         say(f"all processes ended: status {describe(status)}")
-        if status != RUN_AGAIN or group.told_to_stop:
+        if group.told_to_stop:
             return status
-        if not restarts.allow():
-            say("too many restarts within an hour (--restarts_per_hour): not started again")
+        verdict = restarts.judge(status)
+        say(verdict.why)
+        if not verdict.again:
             return status
-        say("starting again")
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -156,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
     if options.dry_run:
         for (own, _), line in zip(settings, lines, strict=True):
             print(shlex.join(["env", *(f"{k}={v}" for k, v in own.items()), *line]))
-        shell.say("together; again when they end with status 75, and on no other status")
+        shell.say(f"together; {AGAIN}")
         return 0
     flags.announce(options.chip, settings[0][0])
     group = Group(options.grace)

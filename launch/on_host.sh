@@ -34,7 +34,7 @@ install() {
         fi
     fi
     "$venv/bin/pip" install --quiet --no-deps -r "$code/requirements.txt"
-    "$venv/bin/pip" install --quiet --constraint "$code/requirements.txt" "jax[$extra]"
+    "$venv/bin/pip" install --quiet --constraint "$code/requirements.txt" "jax[$extra]" gcsfs s3fs
     "$venv/bin/pip" install --quiet --no-deps --editable "$code"
 }
 

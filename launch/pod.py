@@ -1,4 +1,4 @@
-"""Runs a command on every host of a TPU pod, and again after a preemption: all hosts or none.
+"""Runs a command on every host of a TPU pod, and again after a loss: all hosts or none.
 
 The hosts are reached by `gcloud ... ssh`, and a run is detached from that connection
 (`launch/on_host.sh`): a lost connection loses no run, and watching may stop and start again.
@@ -7,11 +7,11 @@ The hosts are reached by `gcloud ... ssh`, and a run is detached from that conne
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.restarts import RUN_AGAIN, Restarts, combine, describe
+from launch.restarts import AGAIN, RUN_AGAIN, Restarts, combine, describe, without_own
 from launch.shell import Shell
 from rsvl_jax.errors import UserError
 
@@ -132,12 +132,12 @@ def wait(hosts: Hosts, run: str, watch: Watch) -> int:
         seen |= reports.keys()
         complete = bool(reports) and len(reports) == len(seen)
         if complete and "running" not in reports.values():
-            return _outcome(list(reports.values()))
+            return _outcome(reports, ending.told)
         silent = 0 if complete else silent + _silent(hosts)
         if silent > SILENT_POLLS:
             which = ", ".join(sorted(seen - reports.keys())) or "all hosts"
             raise UserError(f"no answer from {which} of {hosts.name!r}: try the ssh command above")
-        ending.hasten(list(reports.values()))
+        ending.hasten(reports)
         watch.sleep(watch.poll)
 
 
@@ -154,29 +154,36 @@ def _silent(hosts: Hosts) -> int:
 
 
 class _Ending:
-    """Tells the hosts that are left to stop when one has ended, then kills them."""
+    """Tells the hosts that are left to stop when one has ended, then kills them.
+
+    told: the names of those.
+    """
 
     def __init__(self, hosts: Hosts, run: str, watch: Watch):
+        self.told: set[str] = set()
         self._hosts, self._run, self._watch = hosts, run, watch
         self._since: float | None = None
         self._verbs = ["stop", "end"]
 
-    def hasten(self, reports: Sequence[str]) -> None:
-        if all(report == "running" for report in reports) or not self._verbs:
+    def hasten(self, reports: Mapping[str, str]) -> None:
+        running = {host for host, report in reports.items() if report == "running"}
+        if len(running) == len(reports) or not self._verbs:
             return
         now = self._watch.clock()
         self._since = now if self._since is None else self._since
         if now - self._since > self._watch.grace:
             verb = self._verbs.pop(0)
+            self.told |= running
             self._hosts.shell.say(f"some hosts have ended, others have not: {verb} them all")
             self._hosts.shell.attempt(self._hosts.ssh(f"{ON_HOST} {verb} {self._run}"))
             self._since = now
 
 
-def _outcome(reports: Sequence[str]) -> int:
-    if "lost" in reports:
+def _outcome(reports: Mapping[str, str], told: Collection[str]) -> int:
+    if "lost" in reports.values():
         return RUN_AGAIN
-    return combine([int(report.split()[1]) for report in reports])
+    statuses = [int(report.split()[1]) for report in reports.values()]
+    return combine(without_own(statuses, [i for i, host in enumerate(reports) if host in told]))
 
 
 @dataclass
@@ -190,7 +197,7 @@ class Job:
     restarts: Restarts
 
     def run(self, hosts: Hosts) -> int:
-        """Runs on all hosts, again on all after each preemption; returns the last status.
+        """Runs on all hosts, again on all as `launch.restarts` says; returns the last status.
 
         Raises:
           Lost: the pod is gone.
@@ -199,19 +206,17 @@ class Job:
             start(hosts, self.name, self.command, self.settings)
             status = wait(hosts, self.name, self.watch)
             if hosts.shell.dry_run:
-                hosts.shell.say("asked again until all hosts have ended; all start again on 75")
+                hosts.shell.say(f"asked until all hosts have ended; then all {AGAIN}")
                 return status
             hosts.shell.say(f"the run ended on all hosts: status {describe(status)}")
-            if status != RUN_AGAIN or not self.may_restart(hosts.shell):
+            if not self.may_restart(hosts.shell, status):
                 return status
 
-    def may_restart(self, shell: Shell) -> bool:
-        """Counts a restart; says so if there were too many."""
-        if self.restarts.allow():
-            shell.say("starting again on all hosts")
-            return True
-        shell.say("too many restarts within an hour (--restarts_per_hour): not started again")
-        return False
+    def may_restart(self, shell: Shell, status: int = RUN_AGAIN) -> bool:
+        """Whether to start again after that status; if so, it is counted."""
+        verdict = self.restarts.judge(status)
+        shell.say(verdict.why)
+        return verdict.again
 
 
 def detached(shell: Shell, how_to_stop: str, watch: Callable[[], int]) -> int:

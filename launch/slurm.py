@@ -3,8 +3,9 @@
     python -m launch.slurm --nodes=4 --gpus_per_node=8 --time=24:00:00 --chip=h100 \\
         -- python -m flavars_jax.main --config=... --workdir=...
 
-The job is `launch/slurm.sbatch`. It goes back to the queue, as the same job, when the run ended
-with status 75: on SIGTERM some minutes before the time limit, at a preemption, or at a maintenance.
+The job is `launch/slurm.sbatch`. It goes back to the queue, as the same job, where
+`launch.restarts` says so: after SIGTERM some minutes before the time limit, at a preemption or at a
+maintenance (status 75), or when a task was killed.
 Run from the checkout, in the environment that the job shall use, on a file system that all nodes
 see. Options of sbatch that are not named here go into --sbatch_flags.
 """

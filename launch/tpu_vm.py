@@ -7,9 +7,9 @@
                                     -- python -m flavars_jax.main --config=... --workdir=gs://...
     python -m launch.tpu_vm logs|stop|delete --tpu=NAME --zone=ZONE
 
-`run` starts the command on all hosts at once and watches; it starts all of them again when they
-ended with status 75, and ends with the status of the run otherwise. For machines that come back
-after a preemption see `launch.queued_resource`.
+`run` starts the command on all hosts at once and watches; it starts all of them again where
+`launch.restarts` says so, and ends with the status of the run otherwise. For machines that come
+back after a preemption see `launch.queued_resource`.
 """
 
 import argparse

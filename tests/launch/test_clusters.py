@@ -1,6 +1,8 @@
 """GKE through xpk, and SLURM: what is submitted, and what the job does with its own status."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 from fake_programs import ROOT, FakePrograms, launch
@@ -129,9 +131,12 @@ class Job:
     def start(self):
         own = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "LAUNCH_LOGS": str(self.folder)}
         own["SLURM_CPUS_PER_TASK"] = "5"
-        path = {"PATH": self.programs.environment()["PATH"], "LAUNCH_RESTARTS_PER_HOUR": "2"}
+        python = os.path.dirname(sys.executable)
+        path = {"PATH": f"{self.folder}{os.pathsep}{python}{os.pathsep}{os.environ['PATH']}"}
+        own["LAUNCH_RESTARTS_PER_HOUR"] = "2"
         command = ["bash", str(SCRIPT), "python", "-m", "x"]
-        return subprocess.Popen(command, env={**own, **path}, stdout=subprocess.PIPE, text=True)
+        log = (self.folder / "7.log").open("a")  # as sbatch's --output
+        return subprocess.Popen(command, cwd=ROOT, env={**own, **path}, stdout=log)
 
     def run(self):
         process = self.start()
@@ -154,7 +159,20 @@ def test_a_job_that_ends_with_75_is_queued_again(job):
     assert job.requeued() == ["scontrol requeue 7"]
 
 
-@pytest.mark.parametrize("status", [0, 2, 3, 137])
+def test_a_job_whose_task_was_killed_is_queued_again(job):
+    job.programs.answer(("srun", [(137, "")]), ("show job", [(0, "   JobState=RUNNING")]))
+    job.run()
+    assert job.requeued() == ["scontrol requeue 7"]
+
+
+def test_a_status_that_a_task_chose_counts_though_srun_tells_the_highest(job):
+    said = "srun: error: n1: task 3: Exited with exit code 1\nsrun: error: n1: task 0: Killed\n"
+    job.programs.answer(("srun", [(137, said)]), ("show job", [(0, "JobState=RUNNING")]))
+    assert job.run() == 1
+    assert job.requeued() == []
+
+
+@pytest.mark.parametrize("status", [0, 2, 3, 130])
 def test_a_job_that_ends_otherwise_is_not(job, status):
     job.programs.answer(("srun", [(status, "")]), ("show job", [(0, "JobState=RUNNING")]))
     assert job.run() == status
@@ -173,7 +191,7 @@ def test_a_crash_loop_of_a_job_ends(job):
     statuses = [job.run() for _ in range(3)]
     assert len(job.requeued()) == 2 and statuses[-1] == 75
     times = job.folder / "7.restarts"
-    times.write_text("1\n2\n3\n")  # long ago
+    times.write_text("1 75\n2 75\n3 75\n")  # long ago
     job.run()
     assert len(job.requeued()) == 3
 

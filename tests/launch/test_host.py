@@ -15,7 +15,10 @@ starts = pathlib.Path(sys.argv[1])
 with starts.open("a") as file:
     file.write(" ".join(sys.argv[3:]) + "\\n")
 statuses = sys.argv[2].split(",")
-sys.exit(int(statuses[min(len(starts.read_text().splitlines()), len(statuses)) - 1]))
+status = int(statuses[min(len(starts.read_text().splitlines()), len(statuses)) - 1])
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 # Says that it is ready, and ends with 75 when told to stop, as a run that saves does.
@@ -42,9 +45,18 @@ def script(tmp_path):
 
 @pytest.mark.parametrize(
     ("statuses", "final", "starts"),
-    [("75,75,0", 0, 3), ("75,3", 3, 2), ("2", 2, 1), ("75,75,75,75,75,75,75,75", 75, 4)],
+    [
+        ("75,75,0", 0, 3),
+        ("75,3", 3, 2),
+        ("2", 2, 1),
+        ("75,75,75,75,75,75,75,75", 75, 4),
+        ("-9,-9,0", 0, 3),  # as the kernel kills where memory runs out
+        ("-9", 75, 4),
+        ("-11,0", 0, 2),
+        ("-11", 139, 2),  # a crash is run again once
+    ],
 )
-def test_starts_again_on_75_only_and_not_for_ever(script, tmp_path, statuses, final, starts):
+def test_starts_again_on_75_and_signals_and_not_for_ever(script, tmp_path, statuses, final, starts):
     command = f"{script(RUN)} {tmp_path}/starts {statuses}"
     result = launch(f"launch.host --chip=none --restarts_per_hour=3 -- {command}")
     assert result.returncode == final, result.stderr
@@ -83,6 +95,20 @@ def test_signals_are_passed_on_and_end_the_run(script, tmp_path, number):
     assert (tmp_path / "starts").read_text() == "start\n"
 
 
+def test_a_crash_is_one_though_the_launcher_killed_who_hung(script, tmp_path):
+    code = f"""
+import os, pathlib, signal, sys, time
+starts = pathlib.Path({str(tmp_path)!r}, "starts")
+if sys.argv[-1].endswith("process=0"):
+    starts.open("a").write("start\\n")
+    os.kill(os.getpid(), signal.SIGSEGV)
+time.sleep(60)
+"""
+    result = launch(f"launch.host --chip=none --processes=2 --grace=0.3 -- {script(code)}")
+    assert result.returncode == 139 and "a crash after a crash" in result.stderr
+    assert (tmp_path / "starts").read_text() == "start\n" * 2
+
+
 def test_when_one_process_dies_the_others_are_stopped(script, tmp_path):
     code = f"""
 import os, sys
@@ -113,7 +139,7 @@ def test_a_dry_run_prints_the_commands():
         f"env {flags} {memory} JAX_CUDA_VISIBLE_DEVICES={i} {shared} "
         f"--config.distributed.process={i}"
         for i in (0, 1)
-    ] + ["# together; again when they end with status 75, and on no other status"]
+    ] + ["# together; again on status 75, when one was killed, and once after a crash"]
 
 
 @pytest.mark.parametrize(

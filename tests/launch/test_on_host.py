@@ -107,7 +107,7 @@ def test_installation_uses_a_new_enough_python_and_the_pins(tmp_path):
         "python3 -m pip install --quiet --user uv",  # the host has only an old Python
         f"python3 -m uv venv --quiet --seed --python 3.12 {tmp_path}/state/venv",
         f"pip install --quiet --no-deps -r {ROOT}/requirements.txt",
-        f"pip install --quiet --constraint {ROOT}/requirements.txt jax[tpu]",
+        f"pip install --quiet --constraint {ROOT}/requirements.txt jax[tpu] gcsfs s3fs",
         f"pip install --quiet --no-deps --editable {ROOT}",
     ]
 

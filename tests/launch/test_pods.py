@@ -58,7 +58,8 @@ def test_dry_run_of_a_tpu_vm_from_creation_to_deletion():
     assert run.stdout.splitlines() == [
         f"{SSH} '--command=bash launch-code/launch/{START} -- env XLA_FLAGS=--a=1 {TRAIN}'",
         f"{SSH} '--command=bash launch-code/launch/{STATUS}'",
-        "# asked again until all hosts have ended; all start again on 75",
+        "# asked until all hosts have ended; then all again on status 75, when one was killed, and "
+        "once after a crash",
     ]
     for action, on_host in (("logs", "log run 50"), ("stop", "stop run")):
         result = launch(f"launch.tpu_vm {action} --dry_run {VM}")
@@ -98,6 +99,25 @@ def test_hosts_that_outlive_the_others_are_stopped_then_killed(gcloud):
     assert kinds(gcloud.calls()) == [
         "start", "status", "stop", "status", "end", "status",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "ends", [["ended 137", "ended 134"], ["ended 143", "ended 75"], ["ended 134", "ended 134"]]
+)
+def test_hosts_whose_processes_were_killed_start_again(gcloud, ends):
+    gcloud.answer((STATUS, [reports(*ends), reports("ended 0", "ended 0")]))
+    result = launch(f"launch.tpu_vm run {VM} {RUN}", gcloud.environment())
+    assert result.returncode == 0
+    assert kinds(gcloud.calls()) == ["start", "status", "start", "status"]
+
+
+def test_a_crash_of_one_host_is_run_again_once(gcloud):
+    """The other hosts hang, and are killed for it: that does not make it a lost machine."""
+    half, both = reports("ended 139", "running"), reports("ended 139", "ended 137")
+    gcloud.answer((STATUS, [*[half] * 4, both] * 2))
+    result = launch(f"launch.tpu_vm run {VM} --grace=0 {RUN}", gcloud.environment())
+    assert result.returncode == 139 and "a crash after a crash" in result.stderr
+    assert sum(START in call for call in gcloud.calls()) == 2
 
 
 def test_a_host_that_was_started_anew_makes_all_start_again(gcloud):
