@@ -32,16 +32,20 @@ class Command:
             "--xla_llvm_disable_expensive_passes=true",
         }
 
-    def start(self, workdir: Path, preset: str = "", **changes: object) -> subprocess.Popen:
-        """preset: such as ":base"; changes by dotted key, dots written as `__`."""
+    def words(self, workdir: Path, preset: str = "", **changes: object) -> list[str]:
+        """The command; preset: such as ":base"; changes by dotted key, dots written as `__`."""
         overrides = {**self._settings, **{k.replace("__", "."): v for k, v in changes.items()}}
+        return [
+            *(sys.executable, "-m", self._module),
+            f"--config={self._config}{preset}",
+            f"--workdir={workdir}",
+            *[f"--config.{key}={value}" for key, value in overrides.items()],
+        ]
+
+    def start(self, workdir: Path, preset: str = "", **changes: object) -> subprocess.Popen:
+        """Starts a process; arguments as of `words`."""
         return subprocess.Popen(
-            [
-                *(sys.executable, "-m", self._module),
-                f"--config={self._config}{preset}",
-                f"--workdir={workdir}",
-                *[f"--config.{key}={value}" for key, value in overrides.items()],
-            ],
+            self.words(workdir, preset, **changes),
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.PIPE,

@@ -16,6 +16,13 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--narrow", action="store_true", help="narrow models in tests/pods/test_kills.py: faster"
+    )
+
+
 pytest_plugins = ["bucket", "s3_server"]
 
 

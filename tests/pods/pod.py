@@ -2,26 +2,26 @@
 
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from command_runs import Command, last_step
+from command_runs import ROOT, Command, last_step
 
 SMALL = {"width": 32, "depth": 1, "mlp_dim": 32}
-FLAVARS = {
+# Runs of the default recipes on the mini data sets, in batches of 16 ...
+FLAVARS_RUN = {
     "training.steps": 10,
     "data.name": "earth_tiles/mini",
     "data.batch_size": 16,
     "checkpoint.every_steps": 3,
     "metrics.every_steps": 1,
     "evaluation.every_steps": 5,
-    **{f"model.{part}.{k}": v for part in ("image", "text", "fusion") for k, v in SMALL.items()},
-    "model.location.width": 32,
-    "model.location.degree": 5,
     "watchdog.seconds": 300,
 }
-GRAFT = {
+GRAFT_RUN = {
     "seeds": "(0,)",
     "data.name": "zoom_pairs/mini",
     "data.batch_size": 16,
@@ -32,9 +32,17 @@ GRAFT = {
     "metrics.every_steps": 1,
     "evaluation.every_steps": 4,
     "evaluation.batch_size": 128,
+    "watchdog.seconds": 300,
+}
+# ... and with narrow models.
+FLAVARS = FLAVARS_RUN | {
+    **{f"model.{part}.{k}": v for part in ("image", "text", "fusion") for k, v in SMALL.items()},
+    "model.location.width": 32,
+    "model.location.degree": 5,
+}
+GRAFT = GRAFT_RUN | {
     **{f"model.{part}.{k}": v for part in ("image", "text") for k, v in SMALL.items()},
     "model.embed_dim": 16,
-    "watchdog.seconds": 300,
 }
 
 
@@ -57,6 +65,21 @@ class Pod(Command):
             self.start(workdir, **shared, distributed__process=number, **changes)
             for number in range(processes)
         ]
+
+    def launch(self, workdir: Path, processes: int, devices: int, log: IO) -> subprocess.Popen:
+        """The same under `launch.host`, which starts them again; what all say goes to `log`."""
+        port = free_address().rpartition(":")[2]
+        launcher = f"launch.host --chip=none --processes={processes} --port={port} --grace=240"
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", *launcher.split(), "--restarts_per_hour=99", "--"),
+                *self.words(workdir),
+            ],
+            cwd=ROOT,
+            env={**self._environment, "JAX_NUM_CPU_DEVICES": str(devices)},
+            stdout=log,
+            stderr=log,
+        )
 
     def run(
         self, workdir: Path, processes: int, devices: int, **changes: object

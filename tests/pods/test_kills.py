@@ -2,25 +2,27 @@
 
 import json
 import random
+import re
 import signal
 import time
 
 import numpy as np
+import psutil
 import pytest
 from command_runs import comparable_lines, last_step
-from pod import FLAVARS, GRAFT, Pod, ends
+from pod import FLAVARS, FLAVARS_RUN, GRAFT, GRAFT_RUN, Pod, ends
 
 POD, ONE, SINGLE = (2, 4), (1, 8), (1, 1)  # processes x devices of each
 STEPS = 24  # that are compared; the runs are longer, so that none spends its time on scores
 KILLS = 5  # of each run: twenty in all
-METHODS = {
-    "flavars": (FLAVARS, ""),
-    "graft": (GRAFT | {"teacher.training.steps": 8}, "seed0"),
-}
+PATIENCE = 600  # seconds
+# Settings at default width, narrow settings, the part of the work directory that is compared.
+METHODS = {"flavars": (FLAVARS_RUN, FLAVARS, ""), "graft": (GRAFT_RUN, GRAFT, "seed0")}
+TEACHER = {"teacher.training.steps": 8}
 
 
 class Killer:
-    """One run that is killed and started again; `told` lists what happened, for people."""
+    """Draws when to kill which processes of a run; `told` lists what happened, for people."""
 
     def __init__(self, pod, workdir, part, draw):
         self.pod, self.workdir, self.part, self.draw, self.told = pod, workdir, part, draw, []
@@ -28,27 +30,34 @@ class Killer:
     def step(self):
         return last_step(self.workdir / self.part)
 
-    def round(self, topology):
-        """Kills one or all processes a random while after the start or after the first new step."""
-        before, processes = self.step(), self.pod.begin(self.workdir, *topology)
+    def wait(self, alive):
+        """Returns a random while after the start or after the first new step."""
+        before = self.step()
         if self.draw.random() < 0.6:
-            while all(p.poll() is None for p in processes) and self.step() <= before:
+            while alive() and self.step() <= before:
                 time.sleep(0.02)
             time.sleep(self.draw.uniform(0, 6))
         else:
             time.sleep(self.draw.uniform(0, 25))
-        alone = [p.communicate()[0] for p in processes if p.poll() is not None]
-        assert not alone, alone[0]  # nothing but a kill ends a run
+        assert alive()  # nothing but a kill ends a run
+
+    def kill(self, processes):
+        """Kills one or all."""
         number = self.draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
         victims = self.draw.sample(processes, self.draw.randint(1, len(processes)))
+        which = sorted(processes.index(victim) for victim in victims)
+        self.told.append(f"{signal.Signals(number).name} to {which} at step {self.step()}")
+        print(self.told[-1], flush=True)
         for victim in victims:
             victim.send_signal(number)
-        found = ends(processes, seconds=600)
-        name = signal.Signals(number).name
-        self.told.append(
-            f"{topology}: {name} to {len(victims)} at step {self.step()}: "
-            f"{[status for status, _ in found]}"
-        )
+
+    def round(self, topology):
+        """Starts a run on a topology, kills it, and waits for its end."""
+        processes = self.pod.begin(self.workdir, *topology)
+        self.wait(lambda: all(p.poll() is None for p in processes))
+        self.kill(processes)
+        found = ends(processes, PATIENCE)
+        print(f"{topology}: {[status for status, _ in found]}", flush=True)
         for status, output in found:
             assert status in (75, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT), output
 
@@ -61,10 +70,58 @@ class Killer:
             assert [status for status, _ in found] == [75] * topology[0], found[0][1]
 
 
+def is_alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+class Launched(Killer):
+    """A run that `launch.host` starts again by itself, after each kill."""
+
+    def run(self, topology, log):
+        with log.open("w") as file:
+            self.launcher = self.pod.launch(self.workdir, *topology, file)
+        try:
+            for number in range(KILLS):
+                processes = self.members(topology[0], number)
+                self.wait(lambda alive=processes: all(map(is_alive, alive)))
+                self.kill(processes)
+            self.members(topology[0], KILLS)
+            self.until(lambda: self.step() >= STEPS)
+            self.launcher.send_signal(signal.SIGTERM)
+            assert self.launcher.wait(PATIENCE) == 75
+        finally:
+            self.launcher.kill()
+
+    def members(self, count, restarts):
+        """The processes of the run, by number, after so many restarts."""
+        self.seen = getattr(self, "seen", set())
+        found = []
+
+        def new():
+            found[:] = [
+                child
+                for child in psutil.Process(self.launcher.pid).children()
+                if child not in self.seen and is_alive(child)
+            ]
+            return len(found) == count
+
+        self.until(new)
+        self.seen |= set(found)
+        time.sleep(1)  # until they are the program, not yet a copy of the launcher
+        return sorted(found, key=lambda child: child.cmdline()[-1])
+
+    def until(self, condition):
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.launcher.poll() is None and time.monotonic() < deadline, self.told
+            time.sleep(0.05)
+
+
 @pytest.fixture(scope="module", params=METHODS)
 def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
     """A pod, the part of the work directory that is compared, and an uninterrupted run."""
-    settings, part = METHODS[request.param]
+    wide, narrow, part = METHODS[request.param]
+    settings = narrow if request.config.getoption("--narrow") else wide
     data = {"flavars": mini_earth_tiles, "graft": mini_zoom_pairs}[request.param]
     settings = settings | {
         "data.dir": data,
@@ -73,6 +130,8 @@ def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
         "evaluation.every_steps": 0,
         "distributed.timeout_s": 60,
     }
+    if request.param == "graft":
+        settings |= TEACHER
     cache = str(tmp_path_factory.mktemp("compiled"))
     module, config = f"{request.param}_jax.main", f"configs/{request.param}.py"
     pod = Pod(module, config, settings, cache)
@@ -82,18 +141,25 @@ def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("topologies", [[POD], [POD, ONE, SINGLE]], ids=["one", "changing"])
-def test_kills_leave_no_trace_in_the_losses(topologies, runs, tmp_path):
+def test_a_launcher_starts_again_after_every_kill(runs, tmp_path):
+    """Nobody is needed, and no bit of the losses tells of it."""
     pod, part, straight = runs
-    killer = Killer(pod, tmp_path, part, random.Random(len(topologies)))
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    killer = Launched(pod, workdir, part, random.Random(1))
+    killer.run(POD, log)
+    ended = re.findall(r"all processes ended: status (\d+)", log.read_text())
+    assert ended == ["75"] * (KILLS + 1), ended
+    assert comparable_lines(workdir / part)[:STEPS] == comparable_lines(straight)[:STEPS]
+
+
+@pytest.mark.slow
+def test_kills_leave_no_trace_in_the_losses_of_changing_topologies(runs, tmp_path):
+    pod, part, straight = runs
+    killer = Killer(pod, tmp_path, part, random.Random(3))
     for number in range(KILLS):
-        killer.round(topologies[number % len(topologies)])
-        print(killer.told[-1], flush=True)
+        killer.round([POD, ONE, SINGLE][number % 3])
     killer.finish(POD)
-    if len(topologies) == 1:
-        assert comparable_lines(tmp_path / part)[:STEPS] == comparable_lines(straight)[:STEPS]
-    else:
-        assert_close(tmp_path / part, straight)
+    assert_close(tmp_path / part, straight)
 
 
 def assert_close(workdir, expected):
