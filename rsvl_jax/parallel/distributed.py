@@ -17,6 +17,9 @@ from rsvl_jax.errors import UserError
 
 KINDS = ("auto", "none", "tpu", "slurm", "explicit")
 
+# JAX's names. Its "tpu" is a base class that finds nothing; it looks for the pods of GKE and those
+# of TPU VMs by itself, and is an error where it finds neither.
+_DETECTION = {"explicit": "deactivate", "slurm": "slurm", "tpu": None}
 # JAX ends the process with SIGABRT when its own time-out is over: ours comes first, with a line.
 _JAX_MARGIN_S = 60
 # What JAX and the transports of its collectives say when a peer has gone.
@@ -64,10 +67,10 @@ def start(
                 coordinator_address=coordinator,
                 num_processes=processes,
                 process_id=process,
-                cluster_detection_method="deactivate" if kind == "explicit" else kind,
+                cluster_detection_method=_DETECTION[kind],
                 initialization_timeout=int(timeout_s) + _JAX_MARGIN_S,
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, LookupError) as error:
             raise UserError(
                 f"cannot join the run's processes {where}: {_one_line(error)}"
             ) from error
