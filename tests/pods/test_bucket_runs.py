@@ -5,26 +5,35 @@ from pod import FLAVARS, GRAFT
 
 from flavars_jax import experiment as flavars
 from graft_jax import experiment as graft
-from rsvl_jax import command
+from rsvl_jax import command, storage
 
 METHODS = {"flavars": (flavars, FLAVARS), "graft": (graft, GRAFT)}
 FILES = ["config.json", "illustrations.npz", "metrics.jsonl", "report.html", "scores.json"]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("store", ["gs", "s3"])
 @pytest.mark.parametrize("method", METHODS)
 def test_everything_that_a_run_writes_lies_in_the_bucket(
-    method, bucket, mini_earth_tiles, mini_zoom_pairs, tmp_path, monkeypatch, capsys
+    method,
+    store,
+    bucket,
+    s3_endpoint,
+    mini_earth_tiles,
+    mini_zoom_pairs,
+    tmp_path,
+    monkeypatch,
+    capsys,
 ):
     module, settings = METHODS[method]
     data = {"flavars": mini_earth_tiles, "graft": mini_zoom_pairs}[method]
     settings = settings | {"data.dir": data, "training.steps": 6, "evaluation.every_steps": 3}
-    workdir = f"gs://bucket/{method}"
+    workdir = f"{store}://bucket/{method}"
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
     given = command.parse(["main", f"--config=configs/{method}.py", f"--workdir={workdir}", *flags])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for expected in (f"report: {workdir}/report.html", "finished: gs://bucket"):
+    for expected in (f"report: {workdir}/report.html", f"finished: {workdir}"):
         module.run(given.config, given.workdir)
         told = capsys.readouterr()
         assert expected in told.out + told.err
-    assert set(FILES) <= {path.name for path in (bucket / method).iterdir()}
+    assert set(FILES) <= {path.name for path in storage.locate(workdir).iterdir()}
