@@ -128,7 +128,7 @@ def runs(request, mini_earth_tiles, mini_zoom_pairs, tmp_path_factory):
         "training.steps": 10 * STEPS,
         "checkpoint.every_steps": 3,
         "evaluation.every_steps": 0,
-        "distributed.timeout_s": 60,
+        "distributed.timeout_s": 180,  # on a busy machine
     }
     if request.param == "graft":
         settings |= TEACHER
