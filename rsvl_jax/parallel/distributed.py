@@ -29,6 +29,10 @@ _LOST = (
     "Connection reset by peer",
     "Socket closed",
     "Barrier ",
+    "coordination service",
+    "CoordinationServiceError",
+    "stopped sending heartbeats",
+    "remote process exited or there was a network error",  # NCCL's ncclRemoteError
 )
 _MEETING_MS = 24 * 3600 * 1000  # a stall is the watchdog's affair
 

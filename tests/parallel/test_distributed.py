@@ -144,3 +144,25 @@ def test_a_host_that_does_not_find_its_pod_never_trains_alone(kind):
     )
     assert ended.returncode != 0
     assert f"cannot join the run's processes (distributed.kind={kind})" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        # As they were seen where a peer was killed, on CPUs and at a barrier.
+        ("FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce failed: Read error", True),
+        ("UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task", True),
+        ("UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n1", True),
+        ("NCCL operation failed: remote process exited or there was a network error", True),
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes", False),
+        ("INVALID_ARGUMENT: shapes do not match", False),
+    ],
+)
+def test_losing_a_peer_is_told_from_defects(text, lost):
+    try:
+        try:
+            raise RuntimeError(text)
+        except RuntimeError as cause:
+            raise ValueError("in a step") from cause
+    except ValueError as error:
+        assert distributed.is_loss_of_peer(error) == lost
