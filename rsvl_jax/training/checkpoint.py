@@ -42,6 +42,8 @@ _DISK_WORDS = (
     "Not a directory",
     "Disk quota",
     "File too large",
+    "Access Denied",  # of buckets, as their client says it
+    "AccessDenied",  # and as TensorStore does
 )
 
 

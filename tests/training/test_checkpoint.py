@@ -286,6 +286,12 @@ def test_disk_errors_are_named(code):
         raise OSError(code, reason)
 
 
+@pytest.mark.parametrize("said", ["An error occurred: Access Denied", "HTTP 403: AccessDenied"])
+def test_a_bucket_that_is_not_ours_is_named(said):
+    with pytest.raises(UserError, match="cannot write to s3://there"), disk_errors("s3://there"):
+        raise RuntimeError(said)
+
+
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), disk_errors("here"):
         raise ZeroDivisionError
