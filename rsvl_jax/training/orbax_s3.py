@@ -104,11 +104,14 @@ def _is_in_s3(found: Spec | None) -> bool:
 def specification(path: str) -> Spec:
     """TensorStore's specification of s3://BUCKET/KEY, at the server that the client of files uses.
 
-    TensorStore itself asks AWS for the region of a bucket, and whether conditional writes are to be
-    had: it takes them where they are, and looks before it writes elsewhere. Orbax never writes one
-    database from two processes at once, so a look is enough.
+    On AWS TensorStore finds the region, and writes under conditions. Other stores answer those as
+    they like, some with an error: there it looks before it writes, which is enough, as Orbax never
+    writes one database from two processes at once.
     """
     parts = urlsplit(path)
+    spec = {"driver": "s3", "bucket": parts.netloc, "path": parts.path.lstrip("/")}
     server = s3_server()
-    where = {} if server is None else {"endpoint": server.endpoint, "aws_region": server.region}
-    return {"driver": "s3", "bucket": parts.netloc, "path": parts.path.lstrip("/"), **where}
+    if server is None:
+        return spec
+    where = {"endpoint": server.endpoint, "aws_region": server.region}
+    return {**spec, **where, "use_conditional_write": False}

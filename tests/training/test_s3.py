@@ -103,6 +103,7 @@ def test_arrays_and_files_go_to_the_same_server(s3_endpoint, monkeypatch):
         "path": "run/checkpoints/1",
         "endpoint": s3_endpoint,
         "aws_region": os.environ["AWS_REGION"],
+        "use_conditional_write": False,
     }
     # Amazon's own endpoints and regions TensorStore finds by itself.
     files = fsspec.filesystem("s3")
