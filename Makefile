@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/flavars
 
-.PHONY: train test test-parity lint data clean
+.PHONY: train test test-parity test-export lint data clean
 
 train: $(VENV)/.run
 	$(BIN)/python -m flavars_jax.main --config=configs/flavars.py --workdir=$(WORKDIR)
@@ -19,6 +19,11 @@ test: lint
 PARITY_PYTHON ?= $(BIN)/python
 test-parity: $(if $(filter $(BIN)/python,$(PARITY_PYTHON)),$(VENV)/.parity)
 	$(PARITY_PYTHON) -m pytest -m parity tests/weights/parity
+
+# The run of `make train`, exported, predicts the same in transformers.
+test-export: $(if $(filter $(BIN)/python,$(PARITY_PYTHON)),$(VENV)/.parity)
+	test -f $(WORKDIR)/scores.json || $(MAKE) train
+	$(PARITY_PYTHON) tests/weights/compare_export.py --workdir=$(WORKDIR)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

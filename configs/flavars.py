@@ -63,6 +63,9 @@ def _embedded() -> config_dict.ConfigDict:
         jitter_symmetric=True,
         skip_corrupt=False,
         text_buckets=(),
+        # Folder of a tokenizer; None: that of the weights that the text tower starts from, or,
+        # where it starts from none, that of the data set.
+        tokenizer=config_dict.placeholder(str),
         mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's, as FLAVA uses
         std=(0.26862954, 0.26130258, 0.27577711),
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flavars_jax.objective import FlavarsObjective
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer import Tokenizer
 from rsvl_jax.evaluation.features import Encoders
 
 Tree = Any
@@ -18,7 +18,7 @@ Tree = Any
 class EncoderFactory:
     """Compiles the encoders of an objective once, for any parameters."""
 
-    def __init__(self, objective: FlavarsObjective, tokenizer: SentencePieceTokenizer):
+    def __init__(self, objective: FlavarsObjective, tokenizer: Tokenizer):
         self._objective = objective
         self._tokenizer = tokenizer
         self._images = jax.jit(self._embed_images)
@@ -71,5 +71,5 @@ class EncoderFactory:
         return {
             "image": f"whole tile resized to {size} x {size}, no crop",
             "normalisation": f"mean {settings.mean}, std {settings.std} of pixels in [0, 1]",
-            "text": f"cut to {settings.text.max_length} SentencePiece tokens",
+            "text": f"cut to {settings.text.max_length} tokens",
         }

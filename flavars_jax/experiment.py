@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from flavars_jax import captions
 from flavars_jax.encoders import EncoderFactory
 from flavars_jax.illustrate import illustrate
 from flavars_jax.inputs import Inputs, transform
@@ -47,7 +48,7 @@ class Experiment:
         """
         mesh = mesh_from(config.mesh)
         check_batch(config.data.batch_size, mesh)
-        inputs = Inputs.open(config)
+        inputs = Inputs.open(config, captions.tokenizer(config, workdir))
         with config.unlocked():
             # What the tokenizer has is what the model needs: less if the captions are few.
             config.model.text.vocab_size = inputs.tokenizer.vocab_size
@@ -65,7 +66,7 @@ class Experiment:
             workdir=self.workdir,
             mesh=self.mesh,
             evaluate=self._evaluate,
-            assets={"tokenizer.model": self.inputs.tokenizer.model},
+            assets={captions.FILE: self.inputs.tokenizer.model},
             initial=init_from.initial(self.config, self.objective.architecture()),
         )
 

@@ -10,12 +10,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from flavars_jax import captions
 from flavars_jax.settings import Settings
 from rsvl_jax import datasets
 from rsvl_jax.data import pairs, pipeline, prefetch
 from rsvl_jax.data.codebook import fit_patch_codebook
 from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
 from rsvl_jax.data.transforms import Augmentation, decode, resize
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.sharding import batch_sharding
@@ -36,19 +37,25 @@ class Inputs:
 
     manifest: dict[str, Any]
     train: pairs.Source
-    tokenizer: SentencePieceTokenizer
+    tokenizer: Tokenizer
     name: str
     directory: str
 
     @classmethod
-    def open(cls, config: ConfigDict) -> "Inputs":
-        """Opens `config.data.name`, building it first where it is missing."""
+    def open(cls, config: ConfigDict, tokenizer: Tokenizer | None = None) -> "Inputs":
+        """Opens `config.data.name`, building it first where it is missing.
+
+        tokenizer: None for the data set's own.
+        """
         name, directory = config.data.name, config.data.dir
         datasets.ensure(name, directory)
+        if tokenizer is None:
+            path = datasets.artifact(name, directory, captions.FILE)
+            tokenizer = SentencePieceTokenizer(path)
         return cls(
             manifest=datasets.manifest(name, directory),
             train=datasets.load(name, directory, "train"),
-            tokenizer=SentencePieceTokenizer(datasets.artifact(name, directory, "tokenizer.model")),
+            tokenizer=tokenizer,
             name=name,
             directory=directory,
         )
@@ -154,7 +161,7 @@ def stream_sizes(config: ConfigDict) -> dict[str, int]:
 def transform(
     config: ConfigDict,
     settings: Settings,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     others: pairs.Source,
 ) -> SampleTransform:
     """Record to paired sample, with the fields that the terms of `settings` need."""

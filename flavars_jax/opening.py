@@ -5,14 +5,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flavars_jax import captions
 from flavars_jax.settings import Settings, from_config
 from rsvl_jax.training import saved
-from rsvl_jax.weights import kinds, runs
+from rsvl_jax.weights import exports_tokenizer, kinds, runs
 from rsvl_jax.weights.family import Json, Model
 from rsvl_jax.weights.methods import Opened
 
 KIND = "flavars"
-TOKENIZER = "tokenizer.model"
 
 
 def open_run(path: str) -> Opened | None:
@@ -26,10 +26,11 @@ def open_run(path: str) -> Opened | None:
     if "mim_design" not in found["config"]["objective"]:
         return None
     run = runs.read(path)
+    tokenizer = run.assets.get(captions.FILE, b"")
     return Opened(
-        model=model(from_config(ConfigDict(found["config"]))),
+        model=model(from_config(ConfigDict(found["config"])), tokenizer),
         arrays=run.arrays,
-        tokenizer=run.assets.get(TOKENIZER, b""),
+        tokenizer=tokenizer,
         config=found["config"],
         manifest=found["manifest"],
         step=run.step,
@@ -38,8 +39,8 @@ def open_run(path: str) -> Opened | None:
     )
 
 
-def model(settings: Settings) -> Model:
-    """Towers and projections of a run with these settings."""
+def model(settings: Settings, tokenizer: bytes = b"") -> Model:
+    """Towers and projections of a run with these settings, and this tokenizer."""
     s = settings
     described = _settings(s)
     preprocessing: Json = {}
@@ -52,13 +53,13 @@ def model(settings: Settings) -> Model:
             "crop": "none",
             "interpolation": "linear",
         }
-    tokenizer = {"kind": "sentencepiece", "length": s.text.max_length}
+    words = {"kind": exports_tokenizer.kind(tokenizer), "length": s.text.max_length}
     return Model(
         KIND,
         described,
         kinds.parts(KIND, described),
         preprocessing,
-        tokenizer if "text" in described else {},
+        words if "text" in described else {},
     )
 
 

@@ -4,10 +4,9 @@ In the paper it is OpenAI's CLIP. The embedded default trains a small one on the
 zoom pairs with their captions; the student sees its image embeddings and never a text.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -19,11 +18,12 @@ from graft_jax.inputs import Inputs
 from graft_jax.objective import GroundTower
 from rsvl_jax.data import pipeline, prefetch
 from rsvl_jax.data.pairs import ImagePart, Record, SampleTransform, Source, TextPart
-from rsvl_jax.data.tokenizer import SentencePieceTokenizer
+from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
 from rsvl_jax.data.transforms import Augmentation
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import weights_fingerprint
 from rsvl_jax.evaluation.features import in_batches
+from rsvl_jax.inference import texts
 from rsvl_jax.models.clip import ClipConfig, ClipTextConfig, ClipVisionConfig
 from rsvl_jax.objectives.image_text import ImageTextObjective, Settings
 from rsvl_jax.parallel.sharding import batch_sharding, tree_shardings
@@ -73,11 +73,11 @@ class Teacher:
         *,
         step: int,
         start: Callable[[], Tree],
-        tokenizer: SentencePieceTokenizer | None,
+        tokenizer: Callable[[], Tokenizer],
     ):
-        """start: the parameters before the first step; tokenizer: None where it is not known."""
+        """start: the parameters before the first step; tokenizer: opens that of its texts."""
         self.objective, self.params, self.step = objective, params, step
-        self._mesh, self._start, self._tokenizer = mesh, start, tokenizer
+        self._mesh, self._start, self._open = mesh, start, tokenizer
         self.fingerprint = weights_fingerprint(self.params)
         self._see = jax.jit(self.objective.embed_images)
         self._read = jax.jit(self.objective.embed_texts)
@@ -97,7 +97,7 @@ class Teacher:
             mesh,
             step=int(jax.device_get(state.step)),
             start=lambda: loop.initial_state(**run).params,
-            tokenizer=_tokenizer(resume.unpack(found)[TOKENIZER]),
+            tokenizer=texts.of_checkpoint(resume.unpack(found)[TOKENIZER]),
         )
 
     @classmethod
@@ -113,25 +113,24 @@ class Teacher:
         params = trees.nested(arrays)
         places = tree_shardings(objective.logical_axes()["params"], params, mesh)
         fresh = jax.jit(lambda rng: objective.init(rng)["params"], out_shardings=places)
-        model = stored.tokenizer.get(TOKENIZER)
         return cls(
             objective,
             jax.device_put(params, places),
             mesh,
             step=0,
             start=lambda: fresh(jax.random.key(0)),
-            tokenizer=SentencePieceTokenizer(model) if model else None,
+            tokenizer=texts.of_files(stored.model.tokenizer, stored.tokenizer),
         )
 
-    @property
-    def tokenizer(self) -> SentencePieceTokenizer:
-        """Of the text tower. Raises UserError for one that cannot be read here."""
-        if self._tokenizer is None:
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Of the text tower. Raises UserError where its files are not beside the weights."""
+        try:
+            return self._open()
+        except UserError as error:
             raise UserError(
-                f"the teacher's weights bring no {TOKENIZER!r}, so it cannot read texts; it can "
-                "see ground photos, and students can learn from them"
-            )
-        return self._tokenizer
+                f"the teacher cannot read texts, only see photos and teach: {error}"
+            ) from error
 
     def model(self) -> TextImage:
         """Both towers."""
@@ -180,13 +179,6 @@ def _settings(model: Model, name: str) -> Settings:
         sigmoid=bool(own.get("bias")),
     )
     return Settings(towers, False, None, tuple(mean), tuple(std))
-
-
-def _tokenizer(model: bytes) -> SentencePieceTokenizer:
-    with tempfile.NamedTemporaryFile(suffix=".model") as file:
-        file.write(model)
-        file.flush()
-        return SentencePieceTokenizer(file.name)
 
 
 def train(config: ConfigDict, inputs: Inputs, directory: str, mesh: Mesh) -> None:

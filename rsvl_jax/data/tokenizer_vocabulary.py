@@ -57,9 +57,18 @@ class VocabularyTokenizer:
         self.cls_id, self.sep_id = (ends[0], ends[-1]) if len(ends) == 2 else (-1, -1)
 
     @property
+    def masks(self) -> bool:
+        """Whether there is a mask token."""
+        return self._mask_id >= 0
+
+    def name(self, index: int) -> str:
+        """The token of an id."""
+        return self._tokenizer.id_to_token(index) or ""
+
+    @property
     def mask_id(self) -> int:
         """Id of the mask token. Raises UserError for a vocabulary without one, such as CLIP's."""
-        if self._mask_id < 0:
+        if not self.masks:
             raise UserError("this tokenizer has no mask token: train without masked text")
         return self._mask_id
 
@@ -120,7 +129,7 @@ class VocabularyTokenizer:
             if self.clean and token == self.sep_id:
                 break  # padding is the id of a word
             if token == self._mask_id:
-                words += [self._tokenizer.decode(run), _name(self._tokenizer, token)]
+                words += [self._tokenizer.decode(run), self.name(token)]
                 run = []
             elif token not in self._special:
                 run.append(token)
@@ -167,10 +176,6 @@ class VocabularyTokenizer:
 
 def _first(vocabulary: Mapping[str, int], names: Sequence[str]) -> int:
     return next((vocabulary[name] for name in names if name in vocabulary), -1)
-
-
-def _name(tokenizer: tokenizers.Tokenizer, token: int) -> str:
-    return tokenizer.id_to_token(token) or ""
 
 
 def _is_punctuation(text: str) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 from rsvl_jax.data.tokenizer_files import KINDS, Tokenizer, of_model, open_tokenizer
 from rsvl_jax.errors import UserError
+from rsvl_jax.training import resume, saved
+from rsvl_jax.weights import imports, runs
 from rsvl_jax.weights.family import Json
 
 SENTENCEPIECE = "tokenizer.model"
@@ -16,6 +18,16 @@ def of_checkpoint(model: bytes) -> Open:
     if not model:
         return lambda: _refuse("the checkpoint carries no tokenizer")
     return lambda: of_model(model)
+
+
+def of_source(name: str) -> Open | None:
+    """That of a run or of anything that can be imported, whose arrays are not read; None where it
+    reads no texts."""
+    if runs.is_run(os.path.expanduser(name)):
+        model = resume.unpack(saved.metadata(os.path.expanduser(name))).get(SENTENCEPIECE, b"")
+        return of_checkpoint(model) if model else None
+    described, files = imports.tokenizer_of(name)
+    return of_files(described, files) if described else None
 
 
 def of_files(described: Json, files: Mapping[str, str]) -> Open:

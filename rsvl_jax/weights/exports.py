@@ -35,8 +35,9 @@ def export(path: str, out: str, form: str) -> list[str]:
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}: choose one of {', '.join(FORMATS)}")
     store.check_free(out)
-    found = exports_runs.find(path)
-    return _plain(found, out) if form == "safetensors" else _foreign(found, out, form)
+    plain = form == "safetensors"
+    found = exports_runs.find(path, plain=plain)
+    return _plain(found, out) if plain else _foreign(found, out, form)
 
 
 def _plain(found: Exportable, out: str) -> list[str]:

@@ -40,11 +40,14 @@ class Exportable:
     run: Opened | None = None
 
 
-def find(path: str) -> Exportable:
-    """A path as `python -m rsvl_jax.weights export` takes it. Raises UserError for what is none."""
+def find(path: str, *, plain: bool) -> Exportable:
+    """A path as `python -m rsvl_jax.weights export` takes it. Raises UserError for what is none.
+
+    plain: a run as it is, not in terms of a published kind.
+    """
     local = os.path.expanduser(path)
     if runs.is_run(local):
-        return of_run(methods.open_run(local))
+        return of_run(methods.open_run(local), plain=plain)
     return _of_stored(imports.load(path).stored)
 
 
@@ -58,19 +61,21 @@ def _of_stored(stored: Stored) -> Exportable:
     )
 
 
-def of_run(run: Opened) -> Exportable:
+def of_run(run: Opened, *, plain: bool) -> Exportable:
     """A FLAVARS run as FLAVA, or as a ViT where it has no other tower; GRAFT's as CLIP."""
     files: dict[str, bytes] = {}
-    if run.model.tokenizer and exports_tokenizer.is_sentencepiece(run.tokenizer):
+    if run.model.tokenizer and run.tokenizer:
         files = exports_tokenizer.files(run.tokenizer, run.model.tokenizer["length"])
     found = Exportable(run.model, run.arrays, tokenizer=files, own=run.model, run=run)
+    if plain:
+        return found
     if run.model.kind == "flavars":
         return _with_positions(_flava(found))
     return _clip(found)
 
 
 def _clip(found: Exportable) -> Exportable:
-    """CLIP's two towers, GRAFT's satellite tower as that of images. Its text ends with [SEP]."""
+    """CLIP's two towers, GRAFT's satellite tower as that of images; our texts end with [SEP]."""
     settings = {key: value for key, value in found.model.settings.items() if key != "projector"}
     tensors = dict(found.arrays.tensors)
     if "satellite" in settings:
@@ -78,7 +83,8 @@ def _clip(found: Exportable) -> Exportable:
         for name in found.arrays.below("satellite/"):
             tensors[f"image/{name}"] = tensors.pop(f"satellite/{name}")
     if "text" in settings:
-        settings["text"] = settings["text"] | {"pool": "eot", "eot_id": END}
+        if settings["text"]["pool"] == "last":
+            settings["text"] = settings["text"] | {"pool": "eot", "eot_id": END}
         # Two towers without a scale are no CLIPModel; a fixed one is put where a learned one is.
         scale = found.run.logit_scale if found.run else None
         if "scale/value" not in tensors and scale is not None:
@@ -99,6 +105,7 @@ def _flava(found: Exportable) -> Exportable:
         return replace(found, model=_changed(found.model, "vit", settings))
     if "image" not in own:
         raise UserError("FLAVA has no place for a run without images: use --format=safetensors")
+    _check_flava(own)
     words = {name: f"{name}/decoder/kernel" for name in _HEADS}
     shapes = found.arrays.shapes
     settings = {
@@ -113,6 +120,21 @@ def _flava(found: Exportable) -> Exportable:
         dim = own["contrasts"]["image_text"]["dim"]
         settings["image_text"] = {"embed_dim": dim, "scaled": True}
     return replace(found, model=_changed(found.model, "flava", settings))
+
+
+def _check_flava(own: Json) -> None:
+    """Raises UserError for towers that FLAVA would run otherwise, as those of CLIP and BERT."""
+    switches = {
+        "model.image.stem_norm": (own["image"].get("stem_norm", False), False),
+        "model.image.norm": (own["image"]["transformer"]["norm"], "pre"),
+        "model.text.norm": (own["text"]["transformer"]["norm"], "pre"),
+    }
+    other = [f"{key}={value!r}" for key, (value, flava) in switches.items() if value != flava]
+    if other:
+        raise UserError(
+            f"FLAVA has no place for a tower of {' and '.join(other)}, it would compute otherwise: "
+            "use --format=safetensors"
+        )
 
 
 def _changed(model: Model, kind: str, settings: Json) -> Model:

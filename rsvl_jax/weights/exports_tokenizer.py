@@ -1,10 +1,12 @@
-"""Our SentencePiece tokenizer as the files that `transformers` and `tokenizers` read."""
+"""A run's tokenizer as the files that `transformers` and `tokenizers` read."""
 
 import base64
 import json
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
+
+from rsvl_jax.data.tokenizer_vocabulary import VocabularyTokenizer
 
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -16,29 +18,51 @@ SPECIAL = {
 _SPACE = "\u2581"
 
 
-def is_sentencepiece(model: bytes) -> bool:
-    """Whether the bytes are a SentencePiece model: not none, nor another tokenizer's JSON."""
-    return model[:1] not in (b"", b"{")
+def kind(model: bytes) -> str:
+    """Of a tokenizer's bytes, as `tokenizer_files.KINDS` has it."""
+    if model[:1] != b"{":
+        return "sentencepiece"
+    return "clip" if json.loads(model)["clean"] else "json"
 
 
 def files(model: bytes, length: int) -> dict[str, bytes]:
-    """tokenizer.json, tokenizer_config.json and the SentencePiece model itself, by name.
+    """tokenizer.json, tokenizer_config.json and a SentencePiece model itself, by name.
 
-    length: tokens of the longest text that the model reads.
+    model: of a tokenizer, see `tokenizer_files.of_model`. length: tokens of the longest text that
+    the model reads.
     """
-    config = {
+    if kind(model) != "sentencepiece":
+        content = json.loads(model)["tokenizer"]
+        return {
+            "tokenizer.json": content.encode(),
+            "tokenizer_config.json": _text(_config(length) | _special(model)),
+        }
+    return {
+        "tokenizer.json": _text(description(model)),
+        "tokenizer_config.json": _text(_config(length) | SPECIAL),
+        "tokenizer.model": model,
+    }
+
+
+def _config(length: int) -> dict[str, Any]:
+    return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": length,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
-        **SPECIAL,
     }
-    return {
-        "tokenizer.json": _text(description(model)),
-        "tokenizer_config.json": _text(config),
-        "tokenizer.model": model,
-    }
+
+
+def _special(model: bytes) -> dict[str, str]:
+    """What the special tokens of somebody's vocabulary are called."""
+    tokenizer = VocabularyTokenizer.of_model(model)
+    ids = {"pad_token": tokenizer.pad_id}
+    ids |= {"cls_token": tokenizer.cls_id, "sep_token": tokenizer.sep_id}
+    names = {role: tokenizer.name(index) for role, index in ids.items() if index >= 0}
+    if tokenizer.masks:
+        names["mask_token"] = tokenizer.name(tokenizer.mask_id)
+    return names
 
 
 def _text(content: dict[str, Any]) -> bytes:

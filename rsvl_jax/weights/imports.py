@@ -63,6 +63,19 @@ def load(name: str, *, family: str | None = None, allow_nonfinite: bool = False)
     return Imported(stored, account)
 
 
+def tokenizer_of(name: str) -> tuple[Json, dict[str, str]]:
+    """What a source says of its tokenizer, {} without texts, and the paths of its files by name.
+
+    No array is read. Raises UserError as `load`.
+    """
+    if is_ours(name):
+        stored = store.read(os.path.expanduser(name))
+        return stored.model.tokenizer, stored.tokenizer
+    source = open_source(name)
+    family, arrays, _ = identify(source)
+    return _model(family, arrays, source)[0].tokenizer, source.tokenizer
+
+
 def is_ours(name: str) -> bool:
     """Whether a name is the path of a directory of ours."""
     path = os.path.expanduser(name)

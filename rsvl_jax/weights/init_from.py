@@ -248,6 +248,8 @@ def _fitted(weights: Weights, path: str, shape: Shape) -> np.ndarray:
         return value
     if name == "position_embed":
         return value[: shape[0]]  # of a shorter text the first positions
+    if name == "type_embed":  # only the first is used
+        return np.pad(value[:1], ((0, shape[0] - 1), (0, 0)))
     if name != "positions":
         return value
     first = int(weights.architecture.get(module, {}).get("class_token", True))

@@ -21,7 +21,7 @@ class Opened:
     Attributes:
       model: what the arrays fill.
       arrays: by "part/path"; there may be more than the model's.
-      tokenizer: a SentencePiece model, b"" without texts.
+      tokenizer: bytes of the texts' tokenizer, see `tokenizer_files.of_model`; b"" without one.
       config: resolved, of the run.
       manifest: of its data.
       step: of the checkpoint.

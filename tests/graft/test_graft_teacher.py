@@ -1,6 +1,5 @@
 """A teacher from weights of other people: CLIP in a folder of Hugging Face."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
 
 sys.path.append(str(Path(__file__).parents[1] / "weights"))
+import folders  # noqa: E402
 import stored  # noqa: E402
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -26,10 +26,8 @@ def case():
 
 
 @pytest.fixture(scope="module")
-def teacher(case, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clip")
-    save_file(case.weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(case.config))
+def teacher(tmp_path_factory):
+    folder = folders.write(tmp_path_factory.mktemp("clip"), "clip_quick_gelu")
     return Teacher.of_source(str(folder), make_mesh())
 
 
@@ -43,9 +41,17 @@ def test_it_embeds_as_the_original(case, teacher):
     assert teacher.model().images(pixels.astype(np.float32))["pixels"].shape == (4, 4, 12)
 
 
-def test_it_has_no_tokenizer_that_it_could_read(teacher):
-    with pytest.raises(UserError, match="cannot read texts"):
+def test_it_has_no_tokenizer_that_it_could_read(teacher, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # open_clip's, say
+    with pytest.raises(UserError, match="cannot read texts.*give the folder of CLIP's vocabulary"):
         teacher.model().texts(["a field"])
+
+
+def test_it_reads_texts_by_the_vocabulary_beside_its_weights(tmp_path):
+    teacher = Teacher.of_source(str(folders.clip(tmp_path)), make_mesh())
+    ids = np.array([[38, 0, 1, 20, 39, 0, 0, 0, 0]], np.int32)  # ab c
+    expected = teacher.objective.embed_texts(teacher.params, {}, ids, np.arange(9)[None] < 5)
+    np.testing.assert_allclose(teacher.model().texts(["abc"]), expected, atol=1e-6)
 
 
 def test_a_student_that_computes_otherwise_is_refused(case, teacher):

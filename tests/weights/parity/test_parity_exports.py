@@ -1,7 +1,6 @@
 """What runs are exported to, loaded by `transformers` and `open_clip` with the card's own lines."""
 
-import re
-
+import model_card
 import numpy as np
 import pytest
 import tiny_runs
@@ -20,27 +19,17 @@ PICTURES = [Image.fromarray(image) for image in IMAGES]
 TEXTS = ["a satellite photo of desert.", "Open WATER, café", "", "word " * 100]
 
 
-def card_of(folder):
-    """Names that the lines of a model card define."""
-    text = (folder / "README.md").read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    assert 'folder = "."' in code
-    found = {}
-    exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), found)
-    return found
-
-
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_flavars_as_flava_predicts_the_same(pooling, tmp_path):
     run = tiny_runs.flavars(tmp_path, image_pooling=pooling)[0]
     exports.export(run, str(tmp_path / "out"), "huggingface")
-    check(run, card_of(tmp_path / "out"))
+    check(run, model_card.names(tmp_path / "out"))
 
 
 def test_graft_as_clip_predicts_the_same(tmp_path):
     run = tiny_runs.graft(tmp_path)
     exports.export(run, str(tmp_path / "out"), "huggingface")
-    check(run, card_of(tmp_path / "out"))
+    check(run, model_card.names(tmp_path / "out"))
 
 
 def check(run, theirs):
@@ -61,7 +50,7 @@ def test_graft_in_open_clip(tmp_path):
     pytest.importorskip("open_clip")
     run = tiny_runs.graft(tmp_path)
     exports.export(run, str(tmp_path / "out"), "open_clip")
-    found = card_of(tmp_path / "out")
+    found = model_card.names(tmp_path / "out")
     pixels = torch.stack([found["preprocess"](picture) for picture in PICTURES])
     with torch.no_grad():
         images = found["model"].eval().encode_image(pixels, normalize=True).numpy()
