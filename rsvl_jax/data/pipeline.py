@@ -6,10 +6,6 @@ processes, threads and restarts only decide who computes a row, never what is in
 """
 
 import functools
-import multiprocessing
-import os
-import signal
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +17,7 @@ from absl import flags
 
 from rsvl_jax.data.pairs import Record, Sample, Source
 from rsvl_jax.data.transforms import CorruptImage
+from rsvl_jax.data.workers import live_with_parent
 from rsvl_jax.errors import UserError
 
 Transform = Callable[[Record, np.random.Generator], Sample]
@@ -101,21 +98,8 @@ class Batches(Iterator[Batch]):
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Worker processes live exactly as long as their parent, which alone heeds signals.
-
-    Without this a SIGTERM to the process group would break the input of a run that is about to
-    save, and a killed run would leave its workers behind for good.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    del index, count
+    live_with_parent()
 
 
 def train_batches(

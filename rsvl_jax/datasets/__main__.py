@@ -1,4 +1,7 @@
-"""`python -m rsvl_jax.datasets build|check|list|show --data_dir=DIR [--name=NAME]`."""
+"""`python -m rsvl_jax.datasets build|check|list|show --data_dir=DIR [--name=NAME]`.
+
+`build LAYOUT --source=DOWNLOAD --name=NAME` makes a data set `image_text/NAME` of a download.
+"""
 
 import argparse
 import os
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from rsvl_jax.datasets import registry, store
+from rsvl_jax.datasets.image_text import command as image_text
 from rsvl_jax.errors import UserError
 from rsvl_jax.runtime import exit_status
 
@@ -38,6 +42,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         if name != "list":
             known = ", ".join(entry.name for entry in registry.entries())
             command.add_argument("--name", default="earth_tiles", help=f"one of: {known}")
+        if name == "build":
+            image_text.add_layouts(command)
         if name == "show":
             command.add_argument("--split", default="test")
             command.add_argument("--count", type=int, default=50)
@@ -46,6 +52,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    if arguments.layout:
+        manifest = image_text.build(arguments)
+        print(f"{_describe(manifest)}\n{image_text.describe(manifest)}")
+        return
     store.ensure(arguments.name, arguments.data_dir)
     print(_describe(store.manifest(arguments.name, arguments.data_dir)))
 
@@ -60,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     if not os.path.isdir(registry.local(arguments.data_dir)):
         raise UserError(f"no directory {arguments.data_dir!r}: choose another --data_dir")
-    for entry in registry.entries():
+    for entry in [*registry.entries(), *registry.built(arguments.data_dir)]:
         directory = entry.directory(arguments.data_dir)
         if os.path.isfile(os.path.join(directory, store.MANIFEST)):
             print(_describe(store.manifest(entry.name, arguments.data_dir)))

@@ -2,14 +2,17 @@
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 
 from rsvl_jax.errors import UserError
 
 PAIRS = "ground_satellite_pairs"  # collected by a method's own command, under a name of the user's
 ZOOM_PAIRS = "zoom_pairs"
+IMAGE_TEXT = "image_text"  # built from a download, under a name of the user's
 _CONFIGS = {"earth_tiles": ("full", "mini"), ZOOM_PAIRS: ("full", "mini")}
-_VERSIONS = {"earth_tiles": "1.0.0", ZOOM_PAIRS: "1.1.0", PAIRS: "1.0.0"}
+_VERSIONS = {"earth_tiles": "1.0.0", ZOOM_PAIRS: "1.1.0", PAIRS: "1.0.0", IMAGE_TEXT: "1.0.0"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,34 @@ def entries() -> list[Entry]:
     return [Entry(b, c, _VERSIONS[b]) for b, configs in _CONFIGS.items() for c in configs]
 
 
+def built(data_dir: str) -> list[Entry]:
+    """The image-text data sets that there are below `data_dir`."""
+    folder = os.path.join(local(data_dir), IMAGE_TEXT)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [Entry(IMAGE_TEXT, name, _VERSIONS[IMAGE_TEXT]) for name in names]
+
+
 def pairs(config: str) -> Entry:
     """The collected pairs that the user called `config`."""
     return Entry(PAIRS, config, _VERSIONS[PAIRS])
 
 
+def image_text(config: str) -> Entry:
+    """The image-text pairs that the user called `config`; UserError for what is no file name."""
+    if not _NAME.fullmatch(config):
+        raise UserError(f"data set name {config!r}: use letters, digits, '.', '_' and '-'")
+    return Entry(IMAGE_TEXT, config, _VERSIONS[IMAGE_TEXT])
+
+
 def find(name: str) -> Entry:
     """The data set called `name` ("earth_tiles/full" is "earth_tiles"); UserError if unknown.
 
-    "ground_satellite_pairs/NAME" is known for every NAME.
+    "ground_satellite_pairs/NAME" and "image_text/NAME" are known for every NAME.
     """
     if name.startswith(f"{PAIRS}/"):
         return pairs(name.removeprefix(f"{PAIRS}/"))
+    if name.startswith(f"{IMAGE_TEXT}/"):
+        return image_text(name.removeprefix(f"{IMAGE_TEXT}/"))
     known = {entry.name: entry for entry in entries()}
     known |= {f"{e.builder}/{e.config}": e for e in entries()}
     if name in known:

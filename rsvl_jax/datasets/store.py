@@ -34,6 +34,8 @@ def ensure(name: str, data_dir: str) -> None:
             f"no collection {entry.config!r} in {data_dir!r}: collect it with "
             f"'python -m graft_jax.pairs --name={entry.config} --data_dir={data_dir} ...'"
         )
+    if entry.builder == registry.IMAGE_TEXT:
+        raise UserError(_not_built(entry, data_dir))
     with disk_errors(directory), lock(hidden(entry, data_dir, "lock")):
         if not is_whole(directory):
             _build(entry, data_dir)
@@ -68,8 +70,8 @@ def artifact(name: str, data_dir: str, filename: str) -> str:
 def load(name: str, data_dir: str, split: str) -> Source:
     """Opens a split: "train", "validation" or "test".
 
-    A record of earth_tiles is a dict (those of zoom_pairs and ground_satellite_pairs are told in
-    the `parse` of their `record` module):
+    A record of earth_tiles is a dict (those of the others are told in the `parse` of their `record`
+    module):
       id str · image PNG bytes, RGB 64 x 64 · captions list[str], all different, the fullest first
       lon, lat of the centre, degrees · bbox float32 [4]: W, S, E, N degrees, E beyond 180 where
       the tile crosses the antimeridian · landcover float32 [17], IGBP shares · label int, index
@@ -101,11 +103,23 @@ def load(name: str, data_dir: str, split: str) -> Source:
 
 
 def _source(entry: Entry) -> type[Source]:
+    if entry.builder == registry.IMAGE_TEXT:
+        from rsvl_jax.datasets.image_text.record import ImageText
+
+        return ImageText
     if entry.builder != registry.ZOOM_PAIRS:
         return Source
     from rsvl_jax.datasets.zoom_pairs.record import ZoomPairs
 
     return ZoomPairs
+
+
+def _not_built(entry: Entry, data_dir: str) -> str:
+    how = f"build --data_dir={data_dir} --name={entry.name}"
+    if entry.builder == registry.IMAGE_TEXT:
+        how = f"build LAYOUT --source=... --data_dir={data_dir} --name={entry.config}"
+    command = f"python -m rsvl_jax.datasets {how}"
+    return f"no data set {entry.name!r} in {data_dir!r}: build it with '{command}'"
 
 
 def is_whole(directory: str) -> bool:
@@ -144,13 +158,18 @@ def hidden(entry: Entry, data_dir: str, purpose: str) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: str) -> Iterator[None]:
-    """Holds a lock file; waits, and says so, while another process has it."""
+def lock(path: str, *, wait: bool = True) -> Iterator[None]:
+    """Holds a lock file; waits, and says so, while another process has it, or raises UserError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise UserError(
+                    "another process is building this data set: wait for it, or choose another "
+                    "--name"
+                ) from None
             print("another process is building this data set: waiting for it", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -179,16 +198,13 @@ def disk_errors(directory: str) -> Iterator[None]:
 def _read_json(name: str, data_dir: str, filename: str) -> dict[str, Any]:
     entry = registry.find(name)
     path = os.path.join(entry.directory(data_dir), filename)
-    command = f"python -m rsvl_jax.datasets build --data_dir={data_dir} --name={entry.name}"
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError as error:
         is_whole(os.path.dirname(path))
-        raise UserError(
-            f"no data set {name!r} in {data_dir!r}: build it with '{command}'"
-        ) from error
+        raise UserError(_not_built(entry, data_dir)) from error
     except ValueError as error:
         raise UserError(
-            f"{path!r} is not JSON ({error}): delete its directory and run '{command}'"
+            f"{path!r} is not JSON ({error}): delete its directory and build it again"
         ) from error

@@ -39,11 +39,12 @@ class Row:
       lon, lat: degrees, of the centre; None where it has none (also with a `box`: its centre).
       box: W, S, E, N degrees; W > E where it crosses the date line.
       time: ISO 8601, as exact as it is known, such as "2019-07" or "2019-07-03T10:15"; "" unknown.
-      gsd: metres a pixel.
+      gsd: metres a pixel; None: from the height of the box, where there is one.
       tags: anything JSON can hold, such as OpenStreetMap's tags.
       phrases, boxes: words of the caption and the pixels they stand for: xmin, ymin, xmax, ymax.
       label: index into the reader's `classes`, -1 for none.
       split: one of SPLITS, or "" where the build is to choose.
+      notes: short fixed phrases that are counted into the manifest, such as "metadata is missing".
     """
 
     key: str
@@ -59,6 +60,7 @@ class Row:
     boxes: Sequence[Box] = ()
     label: int = -1
     split: str = ""
+    notes: Sequence[str] = ()
 
 
 class Reader(ABC):
