@@ -125,7 +125,9 @@ def _base(config: config_dict.ConfigDict) -> None:
     config.training.steps = 100_000
     config.optimizer.update(learning_rate=1e-3, b2=0.999, clip=1.0)
     config.optimizer.update(warmup_steps=10_000, warmup_percent=None)
-    config.data.update(name="skyscript", batch_size=8192, workers=16, crop_scale=(0.9, 1.0))
+    config.data.update(
+        name="image_text/skyscript", batch_size=8192, workers=16, crop_scale=(0.9, 1.0)
+    )
     config.data.update(jitter_degrees=0.01, jitter_symmetric=True)
     config.model.image.update(size=224, patch=16, width=768, depth=12, heads=12, mlp_dim=3072)
     config.model.text.update(vocab_size=32_000, length=77)

@@ -37,6 +37,7 @@ class EncoderFactory:
             images=partial(self._images, params, frozen),
             texts=self._text_encoder(params, frozen) if "image_text" in contrasts else None,
             locations=self._location_encoder(params, frozen) if places else None,
+            image_size=self._objective.settings.image.image_size,
             protocol=self._protocol(),
         )
 

@@ -14,7 +14,7 @@ from flavars_jax.inputs import Inputs, transform
 from flavars_jax.objective import FlavarsObjective, brings_tokenizer
 from flavars_jax.settings import from_config
 from rsvl_jax import report
-from rsvl_jax.evaluation import card, earth_tiles
+from rsvl_jax.evaluation import card, choice
 from rsvl_jax.parallel.mesh import check_batch, mesh_from
 from rsvl_jax.storage import locate
 from rsvl_jax.training import loop, resume
@@ -77,7 +77,7 @@ class Experiment:
     def score(self, state: TrainState, split: str, *, quick: bool = False) -> list[card.Card]:
         """Scores the parameters (their average, where one is kept) on a split."""
         params = averaged(state)
-        return earth_tiles.evaluate(
+        return choice.suite_of(self.inputs.manifest)(
             self._encoders(params, state.frozen),
             None if quick else self._encoders(*self._untrained()),
             self.inputs.train,
@@ -133,7 +133,9 @@ class Experiment:
             encoders=self._encoders(params, state.frozen),
             params=params,
             frozen=state.frozen,
-            transform=transform(self.config, settings, inputs.tokenizer, inputs.train),
+            transform=transform(
+                self.config, settings, inputs.tokenizer, inputs.train, inputs.manifest
+            ),
             mesh=self.mesh,
             batch_size=self.config.evaluation.batch_size,
         )

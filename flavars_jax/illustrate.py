@@ -1,5 +1,6 @@
 """What a FLAVARS run shows of itself in its report."""
 
+import math
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ from flavars_jax.inputs import Inputs
 from flavars_jax.objective import FlavarsObjective
 from rsvl_jax import report
 from rsvl_jax.data.pairs import SampleTransform, Source
-from rsvl_jax.evaluation import features, tiles
+from rsvl_jax.data.transforms import decode, resize
+from rsvl_jax.evaluation import features
 from rsvl_jax.evaluation.features import Encoders
 
 Tree = Any
@@ -18,6 +20,7 @@ Tree = Any
 # The city of the similarity maps: far from any coast of another continent, and well known.
 CITY, CITY_LON, CITY_LAT = "Cairo", 31.24, 30.04
 _RECONSTRUCTIONS = 8
+_MOST_PLACES, _MOST_RETRIEVED = 20_000, 2_000  # of a split; more is not seen on a page
 GLOSSARY = {
     "mim": "hidden patches, from the image alone",
     "mlm": "hidden words, from the text alone",
@@ -55,16 +58,27 @@ def illustrate(
     )
 
 
-def _places(inputs: Inputs) -> report.TileMap:
+def _places(inputs: Inputs) -> report.TileMap | None:
     lon, lat, split = [], [], []
     for name in ("train", "validation", "test"):
         source = inputs.split(name)
-        records = [source[row] for row in range(len(source))]
-        lon += [record["lon"] for record in records]
-        lat += [record["lat"] for record in records]
-        split += [name] * len(records)
-    west, _, east, _ = inputs.train[0]["bbox"]
+        for row in _spaced(len(source), _MOST_PLACES):
+            record = source[row]
+            if not math.isnan(record["lon"]):
+                lon.append(record["lon"])
+                lat.append(record["lat"])
+                split.append(name)
+    if not lon:
+        return None
+    first = inputs.train[0]
+    west, _, east, _ = first["bbox"] if "bbox" in first else np.zeros(4)  # else points
     return report.TileMap(np.array(lon), np.array(lat), split, float((east - west) % 360))
+
+
+def _spaced(length: int, most: int) -> list[int]:
+    """All rows, or so many of them, evenly spaced."""
+    count = min(length, most)
+    return [row * length // count for row in range(count)]
 
 
 def _reconstructions(
@@ -74,7 +88,7 @@ def _reconstructions(
     frozen: Tree,
     transform: SampleTransform,
 ) -> report.Reconstructions | None:
-    if not objective.reconstructs:
+    if not objective.reconstructs or not len(test):
         return None
     rows = np.linspace(0, len(test) - 1, _RECONSTRUCTIONS).astype(int)
     records = [test[int(row)] for row in rows]
@@ -89,20 +103,29 @@ def _reconstructions(
 def _retrievals(
     test: Source, encoders: Encoders, mesh: Mesh, batch_size: int
 ) -> tuple[report.CaptionRetrievals | None, report.ImageRetrievals | None]:
-    if encoders.texts is None:
+    if encoders.texts is None or not len(test):
         return None, None
-    split = tiles.read(test, range(len(test)))
-    captions = split.captions.tolist()
+    records = [test[row] for row in _spaced(len(test), _MOST_RETRIEVED)]
+    captions = [record["captions"][0] for record in records]
+    images = _alike([decode(record["image"]) for record in records], encoders.image_size)
     found = features.extract(
-        encoders.images, split.images, batch_size=batch_size, mesh=mesh, limits={"patches": 0}
+        encoders.images, images, batch_size=batch_size, mesh=mesh, limits={"patches": 0}
     )
     texts = features.encode_texts(encoders.texts, captions, batch_size=batch_size, mesh=mesh)
     return report.retrievals(
-        images=split.images,
+        images=images,
         captions=captions,
         image_vectors=found["text_space"],
         text_vectors=texts,
     )
+
+
+def _alike(images: list[np.ndarray], size: int | None) -> np.ndarray:
+    """uint8 [n, H, W, 3]; resized to squares where their sizes differ."""
+    if len({image.shape for image in images}) > 1:
+        assert size is not None  # FLAVARS' encoders have one
+        images = [resize(image, (size, size)) for image in images]
+    return np.stack(images)
 
 
 def _similarities(encoders: Encoders, mesh: Mesh) -> tuple[report.Similarity, ...]:

@@ -1,6 +1,7 @@
 """The data of a FLAVARS run: dataset, tokenizer, codebook, and the batches of a step."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,7 +128,7 @@ class Inputs:
 
     def _streams(self, config: ConfigDict, settings: Settings) -> dict[str, pipeline.Stream]:
         sizes = stream_sizes(config)
-        whole = transform(config, settings, self.tokenizer, self.train)
+        whole = transform(config, settings, self.tokenizer, self.train, self.manifest)
         parts = {
             "paired": whole,
             "image": SampleTransform(image=whole.image),
@@ -163,8 +164,12 @@ def transform(
     settings: Settings,
     tokenizer: Tokenizer,
     others: pairs.Source,
+    manifest: Mapping[str, Any],
 ) -> SampleTransform:
-    """Record to paired sample, with the fields that the terms of `settings` need."""
+    """Record to paired sample, with the fields that the terms of `settings` need.
+
+    manifest: of the dataset. Raises UserError where a term needs what it lacks.
+    """
     data, objective = config.data, config.objective
     masks_image = "mim" in settings.on or settings.fuses_masked
     masks_text = "mlm" in settings.on or settings.fuses_masked
@@ -192,7 +197,26 @@ def transform(
             swap_probability=objective.itm_swap_probability if swaps else 0.0,
             others=others,
         ),
-        location=LocationPart(jitter=data.jitter_degrees, symmetric=data.jitter_symmetric),
+        location=_location(config, settings, manifest),
+    )
+
+
+def _location(
+    config: ConfigDict, settings: Settings, manifest: Mapping[str, Any]
+) -> LocationPart | None:
+    """None for a dataset of no places, where no term asks for them."""
+    counts = manifest.get("has", {}).get("train")  # else every record has one
+    if counts is not None and not counts["located"]:
+        asking = sorted({"image_location", "text_location"} & settings.on)
+        if asking:
+            raise UserError(
+                f"data.name={manifest['name']!r} has no coordinates, which the terms "
+                f"{', '.join(asking)} need: choose the preset ':flava', or a dataset with places"
+            )
+        return None
+    some = counts is not None and counts["located"] < manifest["splits"]["train"]
+    return LocationPart(
+        jitter=config.data.jitter_degrees, symmetric=config.data.jitter_symmetric, optional=some
     )
 
 

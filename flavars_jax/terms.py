@@ -10,7 +10,8 @@ tokens; under "mae" it sees the visible patches alone, and both predict pixels (
 fork, gmittal/open_clip flava-dev). `mim` and `mlm` run on the streams "image" and "text" where the
 batch has them, else on the pairs. Pairs whose text was swapped count for `itm`, not for the other
 multimodal terms and not as rows of a contrast with text (if no pair matches, all count); their
-texts remain distractors.
+texts remain distractors. Rows without a place ("location_mask" False) have no part in contrasts
+with places.
 """
 
 from collections.abc import Callable
@@ -222,11 +223,12 @@ def relate(
             text_ids=pairs["text_id"], matches=pairs["itm_label"]
         )
     by_text = None if positives is None else positives.T
-    # A swapped text does not part an image from its place: all rows count.
+    # A swapped text does not part an image from its place: all rows count that have one.
+    placed = pairs.get("location_mask")
     matches = {
-        "image_text": (positives, pairs["rows"]),
-        "image_location": (None, None),
-        "text_location": (by_text, pairs["rows"]),
+        "image_text": (positives, pairs["rows"], None),
+        "image_location": (None, None, placed),
+        "text_location": (by_text, pairs["rows"], placed),
     }
     return {
         name: _contrast(getattr(model, name), a, b, spread, *matches[name])
@@ -241,6 +243,7 @@ def _contrast(
     spread: Spread,
     positives: Relation | None,
     rows: Rows,
+    present: jax.Array | None,
 ) -> Term:
     bias = None if head.bias is None else head.bias[...]
     return contrast.term(
@@ -250,6 +253,7 @@ def _contrast(
         bias=bias,
         positives=positives,
         row_weights=rows,
+        present=present,
         spread=spread,
     )
 

@@ -3,6 +3,7 @@
 The same transform serves paired, image-only and text-only streams: a part left out adds no key.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -153,22 +154,30 @@ class TextPart:
 
 @dataclass(frozen=True)
 class LocationPart:
-    """`lon`, `lat` in degrees, jittered by up to `jitter` degrees (see `jitter_location`)."""
+    """`lon`, `lat` in degrees, jittered by up to `jitter` degrees (see `jitter_location`).
+
+    optional: records may have no place (NaN); adds `location_mask`, False and 0, 0 for those.
+    """
 
     jitter: float = 0.0
     symmetric: bool = True
+    optional: bool = False
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
         lon, lat = float(record["lon"]), float(record["lat"])
+        placed = not math.isnan(lon)
+        if self.optional and not placed:
+            lon = lat = 0.0
         try:
             check_location(lon=lon, lat=lat)
         except UserError as error:
             raise UserError(f"record {record.get('id', '?')!r}: {error}") from error
-        if self.jitter:
+        if self.jitter and placed:
             lon, lat = jitter_location(
                 rng, lon=lon, lat=lat, degrees=self.jitter, symmetric=self.symmetric
             )
-        return {"lon": np.float32(lon), "lat": np.float32(lat)}
+        mask = {"location_mask": np.bool_(placed)} if self.optional else {}
+        return {"lon": np.float32(lon), "lat": np.float32(lat), **mask}
 
 
 @dataclass(frozen=True)

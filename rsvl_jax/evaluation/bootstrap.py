@@ -23,22 +23,26 @@ class Blocks:
     Attributes:
       member: int [n], the block (0..blocks-1) of each example.
       draws: float64 [replicates, blocks], how often each block was drawn.
+      unit: what the blocks are.
     """
 
     member: np.ndarray
     draws: np.ndarray
+    unit: str = "geographic blocks"
 
     @classmethod
-    def draw(cls, blocks: np.ndarray, *, seed: int, replicates: int = REPLICATES) -> "Blocks":
+    def draw(
+        cls, blocks: np.ndarray, *, seed: int, replicates: int = REPLICATES, unit: str = unit
+    ) -> "Blocks":
         """From the block id of each example, int [n]."""
         ids, member = np.unique(np.asarray(blocks), return_inverse=True)
         chances = np.full(len(ids), 1 / len(ids))
         draws = np.random.default_rng(seed).multinomial(len(ids), chances, size=replicates)
-        return cls(member=member.reshape(-1), draws=draws.astype(np.float64))
+        return cls(member=member.reshape(-1), draws=draws.astype(np.float64), unit=unit)
 
     def take(self, rows: np.ndarray) -> "Blocks":
         """The same draws for a subset of the examples."""
-        return Blocks(member=self.member[rows], draws=self.draws)
+        return Blocks(member=self.member[rows], draws=self.draws, unit=self.unit)
 
     def replicates(self, examples: np.ndarray, statistic: Statistic) -> np.ndarray:
         """The statistic of each draw, float64 [replicates].
@@ -54,7 +58,7 @@ class Blocks:
     def describe(self) -> str:
         """The method in words, for a card."""
         count, blocks = self.draws.shape
-        return f"{LEVEL:.0%} percentile bootstrap over {blocks} geographic blocks, {count} draws"
+        return f"{LEVEL:.0%} percentile bootstrap over {blocks} {self.unit}, {count} draws"
 
 
 def percentile(replicates: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

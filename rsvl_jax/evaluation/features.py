@@ -42,6 +42,7 @@ class Encoders:
         model has them, "text_space" [B,E] and "location_space" [B,E]}.
       texts: list of strings -> [n,E] in the space of "text_space"; None where there is none.
       locations: (lon=, lat=) in degrees [n] -> [n,E] in the space of "location_space"; or None.
+      image_size: side of the square images that `images` takes; None: any, one size a call.
       protocol: what the encoders do to their input, for the cards: resize, crop, normalisation,
         text length.
     """
@@ -49,6 +50,7 @@ class Encoders:
     images: Callable[[jax.Array], Outputs]
     texts: Callable[[list[str]], jax.Array] | None = None
     locations: Callable[..., jax.Array] | None = None
+    image_size: int | None = None
     protocol: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -48,7 +48,7 @@ def _knn_card(setting: Setting, model: Model, name: str, protocol: knn.Knn, pool
         setting,
         model,
         f"knn/{name}/{pooling}",
-        f"kNN land cover, k={protocol.k} {protocol.metric}, {pooling} features",
+        f"kNN {setting.topic}, k={protocol.k} {protocol.metric}, {pooling} features",
         **protocol.describe(),
         pooling=POOLINGS[pooling],
         classes=setting.class_names,
@@ -119,7 +119,7 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
         setting,
         model,
         "zeroshot",
-        "zero-shot land cover by prompts",
+        f"zero-shot {setting.topic} by prompts",
         classes=[zeroshot.names_of(entry) for entry in setting.classes],
         prompts=list(setting.templates),
         class_vector="each prompt normalised, mean over prompts and synonyms, normalised",
@@ -133,17 +133,17 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
     if untrained is not None:
         others[UNTRAINED] = _by_prompts(setting, untrained)
     predicted = _by_prompts(setting, model)
-    note = "captions and labels come from one land-cover raster: partly measures that agreement"
-    card = replace(card, note=note)
+    card = replace(card, note=setting.note)
+    found = _accuracy_cards(setting, card, predicted, others)
+    if np.isnan(setting.test.purity).all():
+        return found
     pure = replace(
         card,
         task="zeroshot_pure",
         title=f"zero-shot land cover, tiles at least {PURE:.0%} of one IGBP class",
     )
     wanted = setting.test.purity >= PURE
-    return _accuracy_cards(setting, card, predicted, others) + _accuracy_cards(
-        setting, pure, predicted, others, wanted
-    )
+    return found + _accuracy_cards(setting, pure, predicted, others, wanted)
 
 
 def _supervised(name: str) -> str:

@@ -29,6 +29,8 @@ class Setting:
       reference_features: what baselines see of the train and test tiles, see
         `references.features`; None leaves out every reference but chance.
       batch_size: global, of the encoders.
+      topic: what the labels are, in words.
+      note: what a reader of zero-shot scores must know, or "".
     """
 
     train: Tiles
@@ -41,6 +43,10 @@ class Setting:
     reference_features: Mapping[str, tuple[np.ndarray, np.ndarray]] | None
     batch_size: int
     mesh: Mesh
+    topic: str = "land cover"
+    note: str = (
+        "captions and labels come from one land-cover raster: partly measures that agreement"
+    )
 
     @property
     def class_names(self) -> tuple[str, ...]:

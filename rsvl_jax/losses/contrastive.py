@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rsvl_jax.losses import pair_blocks
 from rsvl_jax.losses.distributed import DENSE, Plan, Spread
 from rsvl_jax.losses.relation import Relation, Test, of_matrix
-from rsvl_jax.losses.sweep import Compare, Found, Side
+from rsvl_jax.losses.sweep import LOWEST, Compare, Found, Side
 
 Tree = Any
 Sum = tuple[jax.Array, jax.Array]
@@ -45,6 +45,7 @@ def info_nce(
     logit_scale: jax.Array,
     positives: jax.Array | Relation | None = None,
     row_weights: jax.Array | None = None,
+    present: jax.Array | None = None,
     normalize: bool = True,
     block_rows: int | None = None,
     spread: Spread = DENSE,
@@ -64,21 +65,28 @@ def info_nce(
         diagonal always does. None: only it.
       row_weights: float [B], the rows that count, in both directions (FLAVA keeps the matching
         pairs of its matching task); columns keep every row as a distractor. None: all.
+      present: bool [B], the pairs that there are: the others are neither rows nor columns, as if
+        the batch were smaller. None: all.
       normalize: contrast cosines; False takes the dot products as they are.
       block_rows: rows and columns in a block of the matrix, see `Spread.plan`. None: all of it.
       spread: how devices divide the work; the values are the same.
 
     Returns:
-      (sum over rows, sum of row_weights), float32 [].
+      (sum over rows, sum of row_weights of those present), float32 [].
     """
-    weights = _row_weights(row_weights, a.shape[0])
+    weights = _row_weights(row_weights, present, a.shape[0])
     plan = spread.plan(tiles=a.shape[0], block_rows=block_rows)
     if plan is not None:
-        sides = _sides(a, b, logit_scale, positives, normalize)
+        sides = _sides(a, b, logit_scale, positives, present, normalize)
         rows = _blockwise_cross_entropy(sides, positives, plan)
+        rows = rows if present is None else jnp.where(present, rows, 0)
         return jnp.sum(rows * weights), jnp.sum(weights)
     logits = jnp.exp(logit_scale.astype(jnp.float32)) * similarity(a=a, b=b, normalize=normalize)
     matches = _with_diagonal(positives, logits.shape[0])
+    if present is not None:
+        # Rows that are not there keep their own pair alone, which costs nothing.
+        compared = _compared(present)
+        logits, matches = jnp.where(compared, logits, LOWEST), matches & compared
     rows = (_cross_entropy(logits, matches) + _cross_entropy(logits.T, matches.T)) / 2
     return jnp.sum(rows * weights), jnp.sum(weights)
 
@@ -91,6 +99,7 @@ def sigmoid(
     logit_bias: jax.Array,
     positives: jax.Array | Relation | None = None,
     row_weights: jax.Array | None = None,
+    present: jax.Array | None = None,
     normalize: bool = True,
     block_rows: int | None = None,
     spread: Spread = DENSE,
@@ -102,10 +111,10 @@ def sigmoid(
     blocks, weights are held constant.
     """
     scale, bias = (jnp.asarray(x, jnp.float32) for x in (logit_scale, logit_bias))
-    weights = _row_weights(row_weights, a.shape[0])
+    weights = _row_weights(row_weights, present, a.shape[0])
     plan = spread.plan(tiles=a.shape[0], block_rows=block_rows)
     if plan is not None:
-        sides = _sides(a, b, scale, positives, normalize)
+        sides = _sides(a, b, scale, positives, present, normalize)
         halves = weights[:, None] / 2, weights[:, None] / 2
         compare = _comparison(positives, always=True)
         _, costs = pair_blocks.softplus_sum(*sides, bias, halves, compare, plan=plan)
@@ -113,6 +122,8 @@ def sigmoid(
     logits = jnp.exp(scale) * similarity(a=a, b=b, normalize=normalize) + bias
     matches = _with_diagonal(positives, logits.shape[0])
     pairs = jax.nn.softplus(jnp.where(matches, -logits, logits))
+    if present is not None:
+        pairs = jnp.where(_compared(present), pairs, 0)
     return jnp.sum(pairs * (weights[:, None] + weights[None, :])) / 2, jnp.sum(weights)
 
 
@@ -131,8 +142,15 @@ def _with_diagonal(positives: jax.Array | Relation | None, rows: int) -> jax.Arr
     return diagonal if positives is None else positives | diagonal
 
 
-def _row_weights(row_weights: jax.Array | None, rows: int) -> jax.Array:
-    return jnp.ones(rows, jnp.float32) if row_weights is None else row_weights.astype(jnp.float32)
+def _row_weights(row_weights: jax.Array | None, present: jax.Array | None, rows: int) -> jax.Array:
+    weights = jnp.ones(rows) if row_weights is None else row_weights.astype(jnp.float32)
+    return weights if present is None else jnp.where(present, weights, 0)
+
+
+def _compared(present: jax.Array) -> jax.Array:
+    """bool [B, B]: pairs of rows that are both there, and the diagonal."""
+    both = present[:, None] & present[None, :]
+    return both | jnp.eye(present.shape[0], dtype=bool)
 
 
 def _cross_entropy(logits: jax.Array, matches: jax.Array) -> jax.Array:
@@ -153,10 +171,12 @@ def _sides(
     b: jax.Array,
     logit_scale: jax.Array,
     positives: jax.Array | Relation | None,
+    present: jax.Array | None,
     normalize: bool,
 ) -> tuple[Side, Side]:
     scale = jnp.exp(jnp.asarray(logit_scale, jnp.float32))
-    index, valid = jnp.arange(a.shape[0]), jnp.ones((a.shape[0], 1), bool)
+    index = jnp.arange(a.shape[0])
+    valid = jnp.ones((a.shape[0], 1), bool) if present is None else present[:, None]
     alike = _relation(positives)
     keys = (None, None) if alike is None else (alike.a, alike.b)
     lengths = [inverse_length(x) if normalize else jnp.ones(len(x)) for x in (a, b)]
@@ -209,5 +229,8 @@ def _blockwise_cross_entropy(
     lse = (found.above + found.below)[:, 0] / 2
     if found.matched_above is None or found.matched_below is None:
         return lse - found.own[:, 0, 0]
-    above, below = (x.total / x.pairs for x in (found.matched_above, found.matched_below))
+    # a row that is not there matches none
+    above, below = (
+        x.total / jnp.maximum(x.pairs, 1) for x in (found.matched_above, found.matched_below)
+    )
     return lse - (above + below)[:, 0] / 2

@@ -16,12 +16,13 @@ def term(
     bias: jax.Array | None = None,
     positives: jax.Array | Relation | None = None,
     row_weights: jax.Array | None = None,
+    present: jax.Array | None = None,
     spread: Spread = DENSE,
 ) -> Term:
     """Contrast of embeddings a, b [B, E] by cosine: softmax (CLIP), or sigmoid given a bias.
 
     scale: logarithm of the logit scale []; bias: SigLIP's logit bias []; positives [B, B],
-    row_weights [B] and spread as in `contrastive.info_nce`.
+    row_weights [B], present [B] and spread as in `contrastive.info_nce`.
     """
     if bias is None:
         return contrastive.info_nce(
@@ -30,6 +31,7 @@ def term(
             logit_scale=scale,
             positives=positives,
             row_weights=row_weights,
+            present=present,
             spread=spread,
         )
     return contrastive.sigmoid(
@@ -39,6 +41,7 @@ def term(
         logit_bias=bias,
         positives=positives,
         row_weights=row_weights,
+        present=present,
         spread=spread,
     )
 

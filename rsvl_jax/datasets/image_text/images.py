@@ -59,8 +59,9 @@ def check(data: bytes, options: Options, *, decode: bool = True) -> Checked:
         raise Drop("image is too large", f"{width} x {height}")
     if _bits(image, data) > 8:
         raise Drop("image has more than 8 bits a channel", image.mode)
-    if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
-        raise Drop("image is animated", f"{image.n_frames} frames")
+    frames = getattr(image, "n_frames", 1)
+    if image.format not in ("JPEG", "MPO") and frames > 1:
+        raise Drop("image is animated", f"{frames} frames")
     try:
         return _stored(image, data, options, decode)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -127,7 +128,7 @@ def _encoded(pixels: np.ndarray, quality: int | None) -> bytes:
     """RGB uint8 [H, W, 3] as JPEG of a quality, or as PNG."""
     how = {"format": "PNG"} if quality is None else {"format": "JPEG", "quality": quality}
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, **how)  # type: ignore[arg-type]
+    Image.fromarray(pixels).save(buffer, **how)
     return buffer.getvalue()
 
 

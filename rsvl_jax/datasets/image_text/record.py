@@ -72,7 +72,7 @@ def _regions(row: Row, image: images.Checked, changes: Counter[str]) -> dict[str
         raise Drop("phrases and boxes differ in number", f"{len(row.phrases)}, {len(row.boxes)}")
     boxes = np.array(row.boxes, np.float32).reshape(-1, 4) * np.float32(image.scale)
     boxes = np.clip(boxes, 0, np.array([image.width, image.height] * 2, np.float32))
-    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1)).tolist()
     changes["left out: box outside of its image"] += len(boxes) - len(kept)
     return {"phrases": [str(row.phrases[i]) for i in kept], "boxes": boxes[kept]}
 
