@@ -27,6 +27,7 @@ def finish(job: Job, entry: registry.Entry, found: Any, build: str) -> None:
     found: a `build.Found`. build: fingerprint of source and options.
     """
     directory = job.staging.whole
+    job.staging.sweep()
     captions = [text for facts in found.facts.get("train", ()) for text in facts["captions"]]
     if captions:
         train_tokenizer(captions, os.path.join(directory, TOKENIZER_FILE), job.options.vocabulary)

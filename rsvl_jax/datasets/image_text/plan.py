@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rsvl_jax.datasets.image_text import alike
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.reader import SPLITS
 from rsvl_jax.datasets.image_text.scan import HAS, UNNAMED
@@ -71,19 +72,16 @@ def plan(rows: np.ndarray, options: Options) -> Plan:
 
 
 def _drop_repeats(rows: np.ndarray, name: str) -> np.ndarray:
-    """Leaves the first of equal rows; one that is held out goes before one to train on.
+    """Leaves the first of equal rows, or of those that look alike; held out goes before training.
 
     So nothing that is trained on is also scored. Returns (left out, stays) int64 [n, 2].
     """
     kept = np.flatnonzero(rows["kept"])
     rank = np.isin(rows["split"][kept], (_TRAIN, UNNAMED))
-    order = kept[np.lexsort((kept, rank, rows[name][kept]))]
-    values = rows[name][order]
-    first = np.ones(len(order), bool)
-    first[1:] = values[1:] != values[:-1]
-    stays = order[first][np.cumsum(first) - 1]
-    rows["kept"][order[~first]] = False
-    pairs = np.stack([order[~first], stays[~first]], 1)
+    order = kept[np.lexsort((kept, rank))]
+    stays = alike.repeats(rows[name][order], alike.DISTANCE if name == "looks" else 0)
+    pairs = np.stack([order, order[stays]], 1)[stays != np.arange(len(order))]
+    rows["kept"][pairs[:, 0]] = False
     return pairs[np.argsort(pairs[:, 0])]
 
 

@@ -5,6 +5,7 @@ can be relied on after a kill at any time.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -60,6 +61,12 @@ class Staging:
             write_json(journal, identity)
         for folder in (self.chunks, self.shards, self.whole):
             os.makedirs(folder, exist_ok=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Deletes what was being written when a build was stopped."""
+        for part in glob.glob(os.path.join(glob.escape(self.root), "*", "*.part")):
+            os.unlink(part)
 
     def prepare(self, reader: Reader) -> dict[str, int]:
         """Has the reader write its index, once; what it left out, by reason."""
@@ -123,8 +130,13 @@ def write_json(path: str, content: Any) -> None:
 @contextlib.contextmanager
 def replaced(path: str) -> Iterator[str]:
     """A name to write to that becomes `path`, on the disk, when all went well."""
-    temporary = f"{path}.part"
-    yield temporary
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = f"{path}.{os.getpid()}.part"  # a worker of a killed build may be at it still
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # on a full disk it is in the way
+        raise

@@ -56,7 +56,7 @@ class Crew:
 def crew(job: Job, workers: int) -> Iterator[Crew]:
     """A crew of so many workers, 0: one a core. The job is opened in this process, too."""
     count = workers or len(os.sched_getaffinity(0))
-    closed = pickle.dumps(job)
+    closed = pickle.dumps(job) if count > 1 else b""
     job.open()
     if count == 1:
         yield Crew(job, None, 1)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rsvl_jax.datasets.image_text.reader import Drop, Reader, Row
+from rsvl_jax.datasets.image_text.reader import SPLITS, Drop, Reader, Row
 from rsvl_jax.datasets.image_text.readers import plain_pickles
 from rsvl_jax.datasets.image_text.readers.lines import Lines
 from rsvl_jax.datasets.image_text.readers.zips import Zips
@@ -108,6 +108,8 @@ class SkyScript(Reader):
         image = self._image(path)
         captions = [fields[name] for name in _CAPTIONS if fields.get(name)]
         given = self._metadata(path) if self.meta != "none" else {}
+        if len(self.tables) < len(SPLITS):
+            split = "" if split == "train" else split  # what has no CSV is held out of these
         missing = self.meta == "optional" and not given
         return Row(
             key=path,

@@ -165,21 +165,26 @@ def _entries(
         name = block[place : place + name_size]
         extra = block[place + name_size : place + name_size + extra_size]
         place += name_size + extra_size + comment_size
-        if at == _NO_32:
-            at = _far(extra, (unpacked == _NO_32) + (packed == _NO_32))
-        if flags & _ENCRYPTED or _NO_32 in (packed, unpacked):
-            method = _NO_16  # read by nobody
+        if _NO_32 in (unpacked, packed, at):
+            unpacked, packed, at = _large(extra, unpacked, packed, at)
+        if flags & _ENCRYPTED or max(packed, unpacked) > _NO_32:
+            method, packed, unpacked = _NO_16, 0, 0  # read by nobody
         yield name, (method, crc, at, packed, unpacked)
 
 
-def _far(extra: bytes, before: int) -> int:
-    """The offset in a Zip64 field, after so many sizes."""
+def _large(extra: bytes, *numbers: int) -> list[int]:
+    """The numbers, those that 32 bits do not hold from the Zip64 field, where they follow."""
     place = 0
     while place + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, place)
+        place += 4
         if kind == 1:
-            return struct.unpack_from("<Q", extra, place + 4 + 8 * before)[0]
-        place += 4 + size
+            found = list(numbers)
+            for number in (n for n, value in enumerate(numbers) if value == _NO_32):
+                (found[number],) = struct.unpack_from("<Q", extra, place)
+                place += 8
+            return found
+        place += size
     raise ValueError("an entry lies nowhere")
 
 
