@@ -68,6 +68,8 @@ def _gsd(row: Row, box: Box, image: images.Checked) -> float:
 
 def _regions(row: Row, image: images.Checked, changes: Counter[str]) -> dict[str, Any]:
     """Phrases with boxes that have an area inside the image, in its own pixels."""
+    if not row.phrases and not row.boxes:
+        return {"phrases": [], "boxes": np.zeros((0, 4), np.float32)}
     if len(row.phrases) != len(row.boxes):
         raise Drop("phrases and boxes differ in number", f"{len(row.phrases)}, {len(row.boxes)}")
     boxes = np.array(row.boxes, np.float32).reshape(-1, 4) * np.float32(image.scale)
