@@ -225,3 +225,52 @@ def test_bfloat16_inputs_are_contrasted_in_float32():
     )
     assert low[0].dtype == jnp.float32
     np.testing.assert_array_equal(low, high)
+
+
+@pytest.mark.parametrize("blocks", [None, 3])
+@pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
+def test_pairs_that_are_not_there_are_as_if_the_batch_were_smaller(kind, blocks):
+    a, b = embeddings(8)
+    ids, _, weights = captions(8)
+    positives, weights = ids[:, None] == ids[None], weights + 0.5
+    present = np.array([True, False, True, True, False, True, True, False])
+    more = {"logit_bias": jnp.asarray(-3.0)} if kind == "sigmoid" else {}
+
+    def loss(vectors, positives, weights, present):
+        scale = {"logit_scale": jnp.asarray(2.0), **more}
+        return getattr(contrastive, kind)(
+            a=vectors[0],
+            b=vectors[1],
+            positives=positives,
+            row_weights=weights,
+            present=present,
+            block_rows=blocks,
+            **scale,
+        )
+
+    value = jax.value_and_grad(lambda *all: (found := loss(*all))[0] + 0 * found[1])
+    got, slopes = value((a, b), positives, weights, present)
+    left = np.ix_(present, present)
+    smaller = ((a[present], b[present]), positives[left], weights[present], None)
+    wanted, wanted_slopes = value(*smaller)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        loss((a, b), positives, weights, present)[1], weights[present].sum(), rtol=1e-6
+    )
+    for mine, theirs in zip(slopes, wanted_slopes, strict=True):
+        np.testing.assert_allclose(mine[present], theirs, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(mine[~present], 0)
+
+
+@pytest.mark.parametrize("blocks", [None, 3])
+def test_no_pair_at_all_costs_nothing(blocks):
+    a, b = embeddings(4)
+
+    def loss(a):
+        absent = np.zeros(4, bool)
+        return contrastive.info_nce(
+            a=a, b=b, logit_scale=jnp.asarray(2.0), present=absent, block_rows=blocks
+        )
+
+    assert [float(x) for x in loss(a)] == [0, 0]
+    np.testing.assert_array_equal(jax.grad(lambda a: loss(a)[0])(a), 0)
