@@ -129,6 +129,22 @@ def test_bad_records_are_named(source, tokenizer):
         LocationPart()(source[6] | {"lat": 95.0, "lon": 10.0}, _rng())
 
 
+def test_records_without_a_place_are_marked_where_that_is_allowed(source):
+    nowhere = source[6] | {"lon": float("nan"), "lat": float("nan")}
+    part = LocationPart(jitter=1.0, optional=True)
+    sample = part(nowhere, _rng())
+    assert (sample["lon"], sample["lat"], sample["location_mask"]) == (0, 0, False)
+    there = part(source[6], _rng())
+    assert (
+        there["location_mask"]
+        and there["lon"] == LocationPart(jitter=1.0)(source[6], _rng())["lon"]
+    )
+    assert {value.dtype for value in sample.values()} == {np.dtype("f4"), np.dtype(bool)}
+    assert "location_mask" not in LocationPart()(source[6], _rng())
+    with pytest.raises(UserError, match="record 'tile-6'.*lat=nan"):
+        LocationPart()(nowhere, _rng())
+
+
 def test_impossible_options_are_refused(tokenizer):
     with pytest.raises(UserError, match="not divisible by patch size 7"):
         ImagePart(Augmentation(32), patch=7)
