@@ -102,7 +102,8 @@ def test_installation_uses_a_new_enough_python_and_the_pins(tmp_path):
     for tool in ("bash", "dirname", "basename", "mkdir", "cp"):
         (made / tool).symlink_to(shutil.which(tool))
     environment = {"PATH": str(made), "LAUNCH_STATE": f"{tmp_path}/state"}
-    subprocess.run(["bash", str(SCRIPT), "install", "tpu"], env=environment, check=True)
+    install = ["bash", str(SCRIPT), "install", "tpu"]
+    subprocess.run(install, env=environment, check=True, cwd=tmp_path)  # "uv" looks like a folder
     assert calls.read_text().splitlines() == [
         "python3 -m pip install --quiet --user uv",  # the host has only an old Python
         f"python3 -m uv venv --quiet --seed --python 3.12 {tmp_path}/state/venv",
