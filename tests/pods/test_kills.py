@@ -46,12 +46,12 @@ class Killer:
 
     def kill(self, processes):
         """Kills one or all."""
-        victims = self.draw.sample(processes, self.draw.randint(1, len(processes)))
-        which = sorted(processes.index(victim) for victim in victims)
-        self.told.append(f"killed {which} of {len(processes)} at step {self.step()}")
+        numbers = range(len(processes))
+        victims = self.draw.choice([*([number] for number in numbers), list(numbers)])
+        self.told.append(f"killed {victims} of {len(processes)} at step {self.step()}")
         print(self.told[-1], flush=True)
         for victim in victims:
-            victim.send_signal(signal.SIGKILL)
+            processes[victim].send_signal(signal.SIGKILL)
 
     def round(self, topology):
         """Starts a run on a topology, kills it, and waits for its end."""
