@@ -43,6 +43,7 @@ $(VENV)/.test: $(VENV)/.run requirements-test.txt
 
 $(VENV)/.parity: $(VENV)/.test requirements-parity.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps geoclip==1.3.0
 	touch $@
 
 clean:

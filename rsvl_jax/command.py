@@ -1,6 +1,7 @@
 """The command line of a main: `--config=FILE[:PRESET] --workdir=DIR --config.key=value`."""
 
 import difflib
+import importlib.util
 import os
 import re
 import sys
@@ -36,6 +37,7 @@ def parse(argv: Sequence[str]) -> Arguments:
       UserError: a missing or unreadable config file, an unknown flag, preset or key (with the
         nearest one), a value of the wrong type, or no work directory.
     """
+    argv = [_shipped(argument) for argument in argv]
     plain = [argument for argument in argv if not _OVERRIDE.match(argument)]
     known = _parse_flags(plain).config
     for argument in argv:
@@ -46,6 +48,18 @@ def parse(argv: Sequence[str]) -> Arguments:
     if not values.workdir:
         raise UserError("no work directory: add --workdir=DIR, e.g. --workdir=runs/flavars")
     return Arguments(values.config, values.workdir)
+
+
+def _shipped(argument: str) -> str:
+    """--config=configs/NAME.py means a recipe that is installed where no such file is here."""
+    match = re.match(r"^(--?config=)configs/(\w+\.py)(.*)$", argument)
+    if match is None or os.path.isfile(os.path.join("configs", match[2])):
+        return argument
+    spec = importlib.util.find_spec("configs")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = (os.path.join(folder, match[2]) for folder in folders)
+    path = next((path for path in found if os.path.isfile(path)), None)
+    return argument if path is None else f"{match[1]}{path}{match[3]}"
 
 
 def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:

@@ -26,6 +26,17 @@ def test_presets_join():
     assert config.objective.mim_design == "mae"
 
 
+def test_recipes_that_are_installed_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(CONFIG + ":clip", "--workdir=w").config.objective.weights.mim == 0
+    with pytest.raises(UserError, match="no config file 'configs/flavors.py'.*none here"):
+        parse("--config=configs/flavors.py", "--workdir=w")
+    (tmp_path / "configs").mkdir()
+    own = "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'a': 1})\n"
+    (tmp_path / "configs" / "flavars.py").write_text(own)
+    assert parse(CONFIG, "--workdir=w").config.to_dict() == {"a": 1}
+
+
 def test_an_unset_length_takes_a_typed_value():
     config = parse(CONFIG, "--workdir=w", "--config.optimizer.warmup_steps=5").config
     assert config.optimizer.warmup_steps == 5

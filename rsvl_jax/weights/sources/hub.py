@@ -1,5 +1,6 @@
 """Names of the Hugging Face hub, where `huggingface_hub` is installed and the network allows."""
 
+import logging
 import os
 import re
 
@@ -25,6 +26,8 @@ def fetch(name: str) -> str:
             f"no file or folder {name!r}; to fetch it from the hub install huggingface_hub "
             "(pip install 'rsvl-jax[hub]'), or download it and give its folder"
         ) from error
+    # It tells of every time that it tries again; what came of it is told below, in one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     owner, repo, *rest = name.split("/", 2)
     try:
         if rest:

@@ -35,6 +35,7 @@ def test_base_size():
     [
         ("vit_base_patch16_224", timm_vit.FAMILY, {}),
         ("vit_base_patch16_clip_224", timm_vit.FAMILY, {}),
+        ("vit_small_patch16_224", dino.DINO, {}),
         ("vit_base_patch14_dinov2", dino.DINO_V2, {"init_values": 0.1}),
         ("vit_base_patch14_reg4_dinov2", dino.DINO_V2, {"init_values": 0.1}),
     ],
