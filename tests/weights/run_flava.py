@@ -8,9 +8,13 @@ import numpy as np
 from rsvl_jax.losses import contrastive, masked, matching
 
 
-def forward(model, arrays, inputs):
-    """(sum of the losses, ({name: loss}, {name: output}))."""
-    arrays = {**{path: model.arrays[path] for path in model.frozen}, **arrays}
+def forward(model, arrays, frozen, inputs, matching_pairs):
+    """(sum of the losses, ({name: loss}, {name: output})).
+
+    frozen, inputs: traced, too: of constants XLA computes the codes of the image tokenizer while
+    it compiles, which at full size takes hours. matching_pairs: int [M], rows that match.
+    """
+    arrays = {**frozen, **arrays}
     part = {name: model.module(name, arrays) for name in model.model.parts}
     images = jnp.asarray(inputs["pixel_values"].transpose(0, 2, 3, 1))
     mask = jnp.asarray(inputs["attention_mask"])
@@ -45,7 +49,7 @@ def forward(model, arrays, inputs):
         "mim": codes_loss(part["mim_head"], image_masked.tokens[:, 1:], hidden),
         "mlm": words_loss(part["mlm_head"], text_masked.tokens, said),
     }
-    kept = np.flatnonzero(inputs["itm_labels"])  # the originals return the rows that match
+    kept = matching_pairs  # the originals return the rows that match
     outputs = {
         "image_embeddings": image.tokens,
         "text_embeddings": text.tokens,
@@ -66,12 +70,22 @@ def _mean(loss, logits, labels, weights=None):
     return total / count
 
 
+def traced(model, case):
+    """(`forward` as a function of arrays alone, these: trained, frozen, inputs)."""
+    pairs = np.flatnonzero(case.inputs["itm_labels"])
+    frozen = {path: model.arrays[path] for path in model.frozen}
+
+    def run(arrays, frozen, inputs):
+        return forward(model, arrays, frozen, inputs, pairs)
+
+    return run, (agreement.trained(model), frozen, case.inputs)
+
+
 def check(family, case, tolerance):
     """Outputs, losses and all gradients of the case, and the round trip of its weights."""
     model = agreement.imported(family, case.weights, case.config)
-    run = jax.jit(jax.value_and_grad(lambda a: forward(model, a, case.inputs), has_aux=True))
-    given = {path: jnp.asarray(value) for path, value in agreement.trained(model).items()}
-    (_, (losses, outputs)), gradients = run(given)
+    run, arguments = traced(model, case)
+    (_, (losses, outputs)), gradients = jax.jit(jax.value_and_grad(run, has_aux=True))(*arguments)
     agreement.check_close(outputs, case.outputs, tolerance)
     agreement.check_close(losses, case.losses, tolerance)
     theirs = agreement.exported(model, gradients)

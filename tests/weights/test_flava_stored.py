@@ -57,8 +57,8 @@ def renamed(weights, table=RENAMED):
 
 
 def outputs(model, case):
-    run = jax.jit(lambda arrays: run_flava.forward(model, arrays, case.inputs)[1])
-    return run(agreement.trained(model))
+    run, arguments = run_flava.traced(model, case)
+    return jax.jit(run)(*arguments)[1]
 
 
 def test_outputs_losses_and_gradients_are_those_of_transformers(case):

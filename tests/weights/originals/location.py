@@ -28,6 +28,8 @@ def places(count, seed=0):
 
 def geoclip_encoder():
     """The package's own class with its own weights, without importing the rest of the package."""
+    if "pandas" not in sys.modules and importlib.util.find_spec("pandas") is None:
+        sys.modules["pandas"] = types.ModuleType("pandas")  # imported for the gallery alone
     if "geoclip" not in sys.modules:
         root = importlib.util.find_spec("geoclip").submodule_search_locations[0]
         for name, folder in (("geoclip", root), ("geoclip.model", f"{root}/model")):

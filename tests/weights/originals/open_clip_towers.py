@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import open_clip
 import torch
+from open_clip.loss import SigLipLoss
 from open_clip.model import CLIP, CustomTextCLIP
 from stored import Case
 
@@ -63,7 +64,7 @@ def case(made, config, given):
         loss = open_clip.ClipLoss()(images, texts, made.logit_scale.exp())
     else:
         logits = logits + made.logit_bias
-        loss = open_clip.SigLipLoss()(images, texts, made.logit_scale.exp(), made.logit_bias)
+        loss = SigLipLoss()(images, texts, made.logit_scale.exp(), made.logit_bias)
     loss.backward()
     return Case(
         config={"model_cfg": config},
@@ -84,8 +85,8 @@ def siglip(width, *, seed=0):
         "init_logit_bias": -10,
         "custom_text": True,
         "vision_cfg": {
-            "image_size": 32,
-            "timm_model_name": "vit_base_patch16_siglip_224",
+            "image_size": 256,
+            "timm_model_name": "vit_base_patch32_siglip_256",
             "timm_model_pretrained": False,
             "timm_pool": "map",
             "timm_proj": "none",

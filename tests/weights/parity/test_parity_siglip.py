@@ -36,7 +36,7 @@ def test_transformers_loads_what_we_write(tmp_path):
 
 
 def test_open_clip_agrees():
-    """timm's tower is 768 wide whatever the texts: a base model but for its image size."""
+    """timm's tower is that of a base model, with the fewest patches that one has."""
     pytest.importorskip("open_clip")
     from originals import open_clip_towers
 
