@@ -10,7 +10,7 @@ from rsvl_jax.datasets import __main__ as command
 from rsvl_jax.datasets.image_text.readers import LAYOUTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-BUILDS = [line for line in re.findall(r"^    python -m rsvl_jax\.datasets (.*)$", PAGE, re.M)]
+BUILDS = re.findall(r"^    python -m rsvl_jax\.datasets (.*)$", PAGE, re.M)
 
 
 @pytest.mark.parametrize("line", [line for line in BUILDS if "LAYOUT" not in line])
