@@ -2,18 +2,12 @@
 
 import hashlib
 import io
-import os
-import pickle
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_downloads import SkyScript, picture
+from made_rows import Rows, Tape, command, files, row, small
 
 from rsvl_jax import datasets
 from rsvl_jax.datasets import registry, store
@@ -21,82 +15,16 @@ from rsvl_jax.datasets.__main__ import run
 from rsvl_jax.datasets.image_text import staging
 from rsvl_jax.datasets.image_text.build import build
 from rsvl_jax.datasets.image_text.options import Options
-from rsvl_jax.datasets.image_text.reader import Drop, Reader, Row
+from rsvl_jax.datasets.image_text.reader import Drop
 from rsvl_jax.errors import UserError
 from rsvl_jax.runtime import exit_status
 
 ROOT = Path(__file__).parents[2]
 
 
-class Rows(Reader):
-    """Rows of a list, for what the layouts do not show."""
-
-    layout = "rows"
-    chunk = 7
-
-    def __init__(self, rows, source=__file__):
-        self.given, self.source = list(rows), source
-
-    @classmethod
-    def from_arguments(cls, arguments):
-        raise NotImplementedError
-
-    def describe(self):
-        return {"digest": hashlib.sha256(pickle.dumps(self.given)).hexdigest()}
-
-    def files(self):
-        return [self.source]
-
-    def prepare(self, folder):
-        np.save(os.path.join(folder, "count.npy"), np.array(len(self.given)))
-
-    def open(self, folder):
-        self.count = int(np.load(os.path.join(folder, "count.npy")))
-
-    def __len__(self):
-        return self.count
-
-    def read(self, index):
-        row = self.given[index]
-        if isinstance(row, Drop):
-            raise row
-        return row
-
-
-class Tape(Rows):
-    """The same, slow in any other order."""
-
-    random_access = False
-
-
-def row(number, **changes):
-    given = {"key": f"{number}.jpg", "image": picture(number), "captions": [f"thing {number}"]}
-    return Row(**{**given, **changes})
-
-
-def small(**changes):
-    return Options(**{"workers": 1, "shard_bytes": 6000, "vocabulary": 300, **changes})
-
-
-def files(directory):
-    """Every file below a directory and its bytes, locks left out."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(Path(directory).rglob("*"))
-        if path.is_file() and not path.name.endswith(".lock")
-    }
-
-
 @pytest.fixture(scope="module")
 def download(tmp_path_factory):
     return SkyScript(tmp_path_factory.mktemp("download") / "sky", rows=60, held=6).write()
-
-
-def command(source, data_dir, *more):
-    return [
-        *("build", "skyscript", f"--source={source}", f"--data_dir={data_dir}", "--shard_mb=0.01"),
-        *("--vocabulary=300", "--workers=1", *more),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -171,81 +99,6 @@ def test_a_source_that_is_slow_in_another_order_gives_the_same_shards(tmp_path):
     first, second = (datasets.manifest(f"image_text/{n}", str(tmp_path)) for n in ("Rows", "Tape"))
     assert first["fingerprint"] == second["fingerprint"]
     assert first["dropped"] == {"caption is missing": 1, "image is missing": 1}
-
-
-class Killed(BaseException):
-    """Ends a build as a kill would: nothing catches it."""
-
-
-def test_killed_at_every_step_it_comes_to_the_same_bytes(tmp_path, monkeypatch):
-    """The process dies right before, or right after, each file takes its final name."""
-    rows = [row(i) for i in range(12)]
-
-    def go(folder):
-        build(Rows(rows), name="x", data_dir=str(tmp_path / folder), options=small())
-
-    go("calm")
-    calm, hunted = files(tmp_path / "calm"), tmp_path / "hunted"
-    replace, kills = os.replace, 0
-
-    def deadly(source, target):
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise Killed
-        replace(source, target)
-        if left == -1:
-            raise Killed
-
-    monkeypatch.setattr(staging.os, "replace", deadly)
-    for attempt in range(200):
-        left = 1 + attempt % (3 if attempt < 20 else 9)  # the last steps must come in one go
-        try:
-            go("hunted")
-        except Killed:
-            kills += 1
-            # what bears the final name is whole, whatever else lies about
-            final = hunted / "image_text/x/1.0.0"
-            assert not final.exists() or calm.items() <= files(hunted).items()
-        else:
-            break
-    assert kills > 15
-    assert files(hunted) == calm
-
-
-def kill_at_random(source, data_dir, seed, times, workers):
-    """Starts the command and kills it, after another time on each turn; then lets it finish."""
-    drawn = random.Random(seed)
-    words = [sys.executable, "-m", "rsvl_jax.datasets", *command(source, data_dir)]
-    words.append(f"--workers={workers}")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = 0
-    for _ in range(times):
-        process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, cwd=data_dir)
-        assert process.stderr is not None
-        process.stderr.readline()  # it has begun
-        time.sleep(drawn.uniform(0, 1.0))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        process.stderr.close()
-    assert exit_status(lambda: run(command(source, data_dir))) == 0
-    return killed
-
-
-def test_killed_at_random_it_comes_to_the_same_bytes(download, whole, tmp_path):
-    kill_at_random(download, tmp_path, seed=0, times=2, workers=1)
-    assert files(tmp_path) == files(whole)
-
-
-@pytest.mark.slow
-def test_killed_twenty_times_it_comes_to_the_same_bytes(tmp_path):
-    source = SkyScript(tmp_path / "sky", rows=4000, held=100).write()
-    calm, hunted = tmp_path / "calm", tmp_path / "hunted"
-    for folder in (calm, hunted):
-        folder.mkdir()
-    run(command(source, calm))
-    assert kill_at_random(source, hunted, seed=1, times=20, workers=2) >= 10
-    assert files(hunted) == files(calm)
 
 
 def test_a_stopped_build_is_not_gone_on_with_other_options(download, tmp_path, monkeypatch, capsys):
