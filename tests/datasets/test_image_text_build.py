@@ -90,6 +90,24 @@ def test_more_workers_and_zips_or_folders_give_the_same_records(download, whole,
     assert first["fingerprint"] == second["fingerprint"]
 
 
+def test_beam_gives_the_same(download, whole, tmp_path):
+    pytest.importorskip("apache_beam")
+    options = ["--runner=beam", "--beam_options=--runner=DirectRunner"]
+    options += ["--beam_options=--direct_num_workers=2"]
+    run(
+        command(
+            download, tmp_path, *options, "--beam_options=--direct_running_mode=multi_threading"
+        )
+    )
+    assert files(tmp_path) == files(whole)
+
+
+def test_beam_that_is_not_installed_gets_one_line(download, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert exit_status(lambda: run(command(download, tmp_path, "--runner=beam"))) == 2
+    assert "--runner=beam needs apache-beam" in capsys.readouterr().err
+
+
 def test_a_source_that_is_slow_in_another_order_gives_the_same_shards(tmp_path):
     rows = [row(i) for i in range(20)]
     rows[3:3] = [Drop("image is missing"), row(100, captions=[])]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from rsvl_jax.datasets import registry, store
 from rsvl_jax.datasets.image_text import finish, metadata, scan, shards
+from rsvl_jax.datasets.image_text.beam import Beam
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.plan import Plan, plan
 from rsvl_jax.datasets.image_text.reader import Reader
@@ -84,7 +85,7 @@ def _build(job: Job, entry: registry.Entry, data_dir: str, build_fingerprint: st
     final = entry.directory(data_dir)
     print(f"building {entry.name} {entry.version} in {final}", file=sys.stderr)
     prepared = _prepare(job)
-    with crew(job, job.options.workers) as workers:
+    with crew(job, job.options) as workers:
         _scan(job, workers)
         rows = scan.load(job)
         try:
@@ -106,13 +107,13 @@ def _prepare(job: Job) -> dict[str, int]:
         raise
 
 
-def _scan(job: Job, workers: Crew) -> None:
+def _scan(job: Job, workers: Crew | Beam) -> None:
     with tqdm(total=len(job.reader), desc="checking rows", unit="row", leave=False) as bar:
         for count in workers.run(scan.scan, range(job.chunks)):
             bar.update(count)
 
 
-def _write(job: Job, workers: Crew, chosen: Plan, rows: np.ndarray) -> dict[str, list[dict]]:
+def _write(job: Job, workers: Crew | Beam, chosen: Plan, rows: np.ndarray) -> dict[str, list[dict]]:
     tasks = chosen.shards()
     facts: dict[str, list[dict]] = {split: [] for split, _, _ in tasks}
     offsets = None if job.reader.random_access else _offsets(rows, job.reader.chunk)

@@ -3,7 +3,8 @@
 import argparse
 
 from rsvl_jax.datasets import store
-from rsvl_jax.datasets.image_text.options import DUPLICATES, Options
+from rsvl_jax.datasets.image_text import beam
+from rsvl_jax.datasets.image_text.options import DUPLICATES, RUNNERS, Options
 from rsvl_jax.datasets.image_text.readers import LAYOUTS, find
 from rsvl_jax.errors import UserError
 
@@ -44,6 +45,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         value = getattr(default, name)
         add(f"--{name}", type=float, default=value, help=f"share to hold out [{value}]")
     add("--shard_mb", type=float, default=default.shard_bytes / _MEGABYTE, help="of a shard")
+    add("--runner", choices=RUNNERS, default=default.runner, help="beam: on a cluster [local]")
+    add("--beam_options", action="append", default=[], help="such as --runner=DataflowRunner")
     add("--restart", action="store_true", help="begin anew where a build was stopped")
 
 
@@ -60,7 +63,11 @@ def build(arguments: argparse.Namespace) -> dict:
         validation=arguments.validation,
         test=arguments.test,
         shard_bytes=int(shard_bytes),
+        runner=arguments.runner,
+        beam_options=tuple(arguments.beam_options),
     )
+    if options.runner == "beam":
+        beam.require()
     reader = find(arguments.layout).from_arguments(arguments)
     name, data_dir = arguments.name, arguments.data_dir
     build(reader, name=name, data_dir=data_dir, options=options, restart=arguments.restart)

@@ -6,11 +6,12 @@ from typing import Any
 from rsvl_jax.errors import UserError
 
 DUPLICATES = ("image", "caption")
+RUNNERS = ("local", "beam")
 
 
 @dataclass(frozen=True)
 class Options:
-    """All but `workers` decide what the data set is.
+    """All but the last three decide what the data set is.
 
     Attributes:
       seed: of the order of the records and of what is held out.
@@ -24,6 +25,8 @@ class Options:
       shard_bytes: size to aim at.
       vocabulary: pieces of the tokenizer that is trained on the captions.
       workers: processes; 0: one a core.
+      runner: "local", or "beam": the work is done by Beam pipelines, see `beam`.
+      beam_options: such as "--runner=DataflowRunner".
     """
 
     seed: int = 0
@@ -38,6 +41,8 @@ class Options:
     shard_bytes: int = 200_000_000
     vocabulary: int = 32_000
     workers: int = 0
+    runner: str = "local"
+    beam_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.dedupe if kind not in DUPLICATES]
@@ -56,10 +61,10 @@ class Options:
     def identity(self) -> dict[str, Any]:
         """What decides the bytes of the data set, for JSON."""
         found = asdict(self) | {"dedupe": sorted(self.dedupe)}
-        del found["workers"]
-        return found
+        return {name: value for name, value in found.items() if name not in _FREE}
 
 
+_FREE = ("workers", "runner", "beam_options")
 _RANGES = (
     ("seed", 0, 2**63 - 1),
     ("min_side", 1, 2**16),

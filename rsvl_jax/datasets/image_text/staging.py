@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,7 +131,8 @@ def write_json(path: str, content: Any) -> None:
 @contextlib.contextmanager
 def replaced(path: str) -> Iterator[str]:
     """A name to write to that becomes `path`, on the disk, when all went well."""
-    temporary = f"{path}.{os.getpid()}.part"  # a worker of a killed build may be at it still
+    # a worker of a killed build, or another machine, may be at it still
+    temporary = f"{path}.{secrets.token_hex(8)}.part"
     try:
         yield temporary
         with open(temporary, "rb") as file:

@@ -1,4 +1,4 @@
-"""Work on all cores: a function of the job and of a task, for many tasks, in their order."""
+"""Work on all cores, or a cluster: a function of the job and of a task, for many tasks."""
 
 import collections
 import concurrent.futures
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from rsvl_jax.data.workers import live_with_parent
+from rsvl_jax.datasets.image_text import beam
+from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.errors import UserError
 
 _AHEAD = 3  # tasks in flight a worker: enough to keep it busy, few to hold in memory
@@ -53,11 +55,15 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew(job: Job, workers: int) -> Iterator[Crew]:
-    """A crew of so many workers, 0: one a core. The job is opened in this process, too."""
-    count = workers or len(os.sched_getaffinity(0))
-    closed = pickle.dumps(job) if count > 1 else b""
+def crew(job: Job, options: Options) -> Iterator[Crew | beam.Beam]:
+    """Those whom the options name. The job is opened in this process, too."""
+    count = options.workers or len(os.sched_getaffinity(0))
+    on_cluster = options.runner == "beam"
+    closed = pickle.dumps(job) if count > 1 or on_cluster else b""
     job.open()
+    if on_cluster:
+        yield beam.Beam(job, closed, options.beam_options)
+        return
     if count == 1:
         yield Crew(job, None, 1)
         return
