@@ -27,7 +27,7 @@ from rsvl_jax.datasets.image_text.staging import Staging, fingerprint, identity
 from rsvl_jax.datasets.image_text.workers import Crew, crew
 from rsvl_jax.errors import UserError
 
-_SAMPLE = 200_000  # records whose captions the tokenizer learns from
+_SAMPLE = 100_000  # records whose captions the tokenizer learns from
 
 
 @dataclass(frozen=True)

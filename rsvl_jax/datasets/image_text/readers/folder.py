@@ -28,6 +28,7 @@ class Folder(Reader):
         no text stands beside the images. caption: template with {c}, for images without text."""
         self.source, self.labels, self.caption = source, labels, caption
         self.encoding = encoding
+        self._labels: dict[str, int] = {}
         self._starts = np.zeros(1, np.int64)
         self._paths: BinaryIO | None = None
 
@@ -88,6 +89,7 @@ class Folder(Reader):
         self._paths = open(os.path.join(folder, "paths"), "rb")  # noqa: SIM115 for good
         with open(os.path.join(folder, "classes.json"), encoding="utf-8") as file:
             self.classes = json.load(file)
+        self._labels = {name: number for number, name in enumerate(self.classes)}
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -106,7 +108,7 @@ class Folder(Reader):
         return Row(
             key=path,
             image=files.read(self.source, path),
-            label=self.classes.index(name) if name in self.classes else -1,
+            label=self._labels.get(name, -1),
             split=own or _split(path),
             **found,
         )

@@ -59,6 +59,7 @@ class Table(Reader):
             for name, names in _OPTIONAL.items()
             if keys.get(name) or set(names) & set(self.lines.columns)
         }
+        self._labels: dict[str, int] = {}
         self._rows, self._firsts = np.zeros(0, np.int64), np.zeros(1, np.int64)
 
     @classmethod
@@ -133,6 +134,7 @@ class Table(Reader):
         self._firsts = np.load(os.path.join(folder, "firsts.npy"), mmap_mode="r")
         with open(os.path.join(folder, "classes.json"), encoding="utf-8") as file:
             self.classes = json.load(file)
+        self._labels = {name: number for number, name in enumerate(self.classes)}
 
     def __len__(self) -> int:
         return len(self._firsts) - 1
@@ -152,14 +154,11 @@ class Table(Reader):
             box=fields.box(given.get("box", ""), "box"),
             gsd=fields.number(given.get("gsd", ""), "gsd"),
             time=given.get("time", ""),
-            label=self._label(given.get("label", "").strip()),
+            label=self._labels.get(given.get("label", "").strip(), -1),
             split=fields.split(given.get("split", "")),
             notes=("row put together with the first of its image",) * (len(rows) - 1),
             **fields.regions(given.get("phrases", ""), given.get("boxes", "")),
         )
-
-    def _label(self, name: str) -> int:
-        return self.classes.index(name) if name in self.classes else -1
 
 
 def _grouped(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
