@@ -67,7 +67,9 @@ def build(
         if store.is_whole(final):
             _check_same(entry, data_dir, fingerprint(rows))
         else:
-            staging.begin(rows, restart=restart)
+            stopped = staging.begin(rows, restart=restart)
+            how = "going on with" if stopped else "building"
+            print(f"{how} {entry.name} {entry.version} in {final}", file=sys.stderr)
             _build(Job(reader, options, staging), entry, data_dir, fingerprint(rows))
         staging.remove()
     return final
@@ -83,7 +85,6 @@ def _check_same(entry: registry.Entry, data_dir: str, asked: str) -> None:
 
 def _build(job: Job, entry: registry.Entry, data_dir: str, build_fingerprint: str) -> None:
     final = entry.directory(data_dir)
-    print(f"building {entry.name} {entry.version} in {final}", file=sys.stderr)
     prepared = _prepare(job)
     with crew(job, job.options) as workers:
         _scan(job, workers)

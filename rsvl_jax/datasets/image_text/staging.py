@@ -48,12 +48,16 @@ class Staging:
         """What becomes the data set."""
         return os.path.join(self.root, "whole")
 
-    def begin(self, identity: dict[str, Any], *, restart: bool) -> None:
-        """Starts a build, or goes on with one of the same identity; UserError if it is another."""
+    def begin(self, identity: dict[str, Any], *, restart: bool) -> bool:
+        """Starts a build, or goes on with one of the same identity: whether it does.
+
+        Raises UserError where another was stopped here.
+        """
         journal = os.path.join(self.root, "journal.json")
         if restart:
             shutil.rmtree(self.root, ignore_errors=True)
-        if os.path.isfile(journal):
+        stopped = os.path.isfile(journal)
+        if stopped:
             with open(journal, encoding="utf-8") as file:
                 _check_same(json.load(file), json.loads(json.dumps(identity)))
         else:
@@ -63,6 +67,7 @@ class Staging:
         for folder in (self.chunks, self.shards, self.whole):
             os.makedirs(folder, exist_ok=True)
         self.sweep()
+        return stopped
 
     def sweep(self) -> None:
         """Deletes what was being written when a build was stopped."""

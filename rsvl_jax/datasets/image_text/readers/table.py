@@ -106,6 +106,20 @@ class Table(Reader):
         lines = copy.copy(self.lines)  # the reader itself stays closed, to be sent to workers
         lines.prepare(os.path.join(folder, "lines.npy"))
         lines.open(os.path.join(folder, "lines.npy"))
+        names, labels = self._names(lines)
+        if len(labels) > _CLASSES:
+            raise UserError(
+                f"{self.lines.path!r} has {len(labels)} different labels in column "
+                f"{self.columns['label']!r}: name another with --label_key"
+            )
+        rows, firsts = _grouped(names)
+        np.save(os.path.join(folder, "rows.npy"), rows)
+        np.save(os.path.join(folder, "firsts.npy"), firsts)
+        with open(os.path.join(folder, "classes.json"), "w", encoding="utf-8") as file:
+            json.dump(sorted(labels), file)
+
+    def _names(self, lines: Lines) -> tuple[np.ndarray, set[str]]:
+        """Hash of each row's image, uint64 [rows], and all labels."""
         names, labels = np.zeros(len(lines), np.uint64), set()
         for row in range(len(lines)):
             try:
@@ -116,16 +130,7 @@ class Table(Reader):
             names[row] = files.hashed(given[self.image])
             if "label" in self.columns:
                 labels.add(given[self.columns["label"]].strip())
-        if len(labels) > _CLASSES:
-            raise UserError(
-                f"{self.lines.path!r} has {len(labels)} different labels in column "
-                f"{self.columns['label']!r}: name another with --label_key"
-            )
-        rows, firsts = _grouped(names)
-        np.save(os.path.join(folder, "rows.npy"), rows)
-        np.save(os.path.join(folder, "firsts.npy"), firsts)
-        with open(os.path.join(folder, "classes.json"), "w", encoding="utf-8") as file:
-            json.dump(sorted(labels - {""}), file)
+        return names, labels - {""}
 
     def open(self, folder: str) -> None:
         """Opens the file and what was noted about it."""
