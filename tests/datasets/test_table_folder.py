@@ -111,7 +111,7 @@ def test_other_encodings_are_read_where_they_are_named(tmp_path, photos):
     lines = ["filepath,title", *(f"{n}.jpg,卫星图像 {n}" for n in range(8))]
     (photos / "pairs.csv").write_bytes("\n".join(lines).encode("gb18030"))
     build(tmp_path, "csv", photos / "pairs.csv", "--encoding=utf-8", status=2)
-    build(tmp_path, "csv", photos / "pairs.csv", "--encoding=gb18030", "--restart")
+    build(tmp_path, "csv", photos / "pairs.csv", "--encoding=gb18030")
     assert records(tmp_path)["2.jpg"]["captions"] == ["卫星图像 2"]
 
 

@@ -89,10 +89,7 @@ def _build(job: Job, entry: registry.Entry, data_dir: str, build_fingerprint: st
     with crew(job, job.options) as workers:
         _scan(job, workers)
         rows = scan.load(job)
-        try:
-            chosen = plan(rows, job.options)
-        except UserError as error:
-            raise UserError(f"{error}: {finish.why_none(job, prepared)}") from error
+        chosen = _plan(job, rows, prepared)
         facts = _write(job, workers, chosen, rows)
     found = Found(prepared, chosen, facts)
     finish.finish(job, entry, found, build_fingerprint)
@@ -106,6 +103,15 @@ def _prepare(job: Job) -> dict[str, int]:
     except UserError:
         job.staging.remove()  # of this source nothing can come: it must not stand in another's way
         raise
+
+
+def _plan(job: Job, rows: np.ndarray, prepared: dict[str, int]) -> Plan:
+    try:
+        return plan(rows, job.options)
+    except UserError as error:
+        why = finish.why_none(job, prepared)
+        job.staging.remove()  # as above
+        raise UserError(f"{error}: {why}") from error
 
 
 def _scan(job: Job, workers: Crew | Beam) -> None:
