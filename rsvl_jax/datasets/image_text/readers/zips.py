@@ -4,6 +4,7 @@ Python's own zipfile holds an object of a kilobyte a member, and millions of mem
 Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (Zip64).
 """
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -48,13 +49,14 @@ class Zips:
         Of members with one name that of the first zip counts. Raises UserError for a zip that is
         not whole.
         """
-        parts = [_members(zip_path, number) for number, zip_path in enumerate(self.paths)]
-        names = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
-        members = np.concatenate([np.zeros(0, _MEMBER), *(part[1] for part in parts)])
-        del parts
-        order = np.argsort(names, kind="stable")
-        np.save(f"{path}-names.npy", names[order])
-        np.save(f"{path}-members.npy", members[order])
+        used = 0
+        counts = [_count(zip_path) for zip_path in self.paths]
+        names, members = np.zeros(sum(counts), np.uint64), np.zeros(sum(counts), _MEMBER)
+        for number, zip_path in enumerate(self.paths):
+            used += _fill(zip_path, number, names[used:], members[used:])
+        order = np.argsort(names[:used], kind="stable")
+        _save(f"{path}-names.npy", names, order)
+        _save(f"{path}-members.npy", members, order)
 
     def open(self, path: str) -> None:
         """Opens what `prepare` wrote, and the zips."""
@@ -100,26 +102,48 @@ def _unpacked(data: bytes, method: int, size: int) -> bytes | None:
         return None
 
 
-def _members(path: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hashed names uint64 [n] and _MEMBER [n] of one zip."""
-    with open(path, "rb") as file:
-        try:
-            count, size, offset = _directory(file)
-            if count * _CENTRAL.size > size:
-                raise ValueError("its directory is too short")
-            names, members = np.zeros(count, np.uint64), np.zeros(count, _MEMBER)
-            used = 0
-            for name, member in _entries(file, count, size, offset):
-                if name and not name.endswith(b"/"):
-                    names[used] = _hash(name.rpartition(b"/")[2])
-                    members[used] = (number, *member)
-                    used += 1
-        except (ValueError, struct.error) as error:
-            raise UserError(
-                f"{path!r} is not a whole zip file ({error}): download it again, or move it away "
-                "to do without its rows"
-            ) from error
-    return names[:used], members[:used]
+def _save(path: str, array: np.ndarray, order: np.ndarray) -> None:
+    """Writes array[order] as .npy, without a copy of it in memory."""
+    if not len(order):
+        np.save(path, array[order])  # nothing can be mapped of no bytes
+        return
+    out = np.lib.format.open_memmap(path, "w+", array.dtype, order.shape)
+    for start in range(0, len(order), _BLOCK):
+        out[start : start + _BLOCK] = array[order[start : start + _BLOCK]]
+    out.flush()
+
+
+def _count(path: str) -> int:
+    """Entries of a zip; UserError for one that is not whole."""
+    with _whole(path), open(path, "rb") as file:
+        count, size, _ = _directory(file)
+        if count * _CENTRAL.size > size:
+            raise ValueError("its directory is too short")
+        return count
+
+
+def _fill(path: str, number: int, names: np.ndarray, members: np.ndarray) -> int:
+    """Puts hashed names and _MEMBERs of one zip at the beginning of the arrays; how many."""
+    used = 0
+    with _whole(path), open(path, "rb") as file:
+        for name, member in _entries(file, *_directory(file)):
+            if name and not name.endswith(b"/"):
+                names[used] = _hash(name.rpartition(b"/")[2])
+                members[used] = (number, *member)
+                used += 1
+    return used
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[None]:
+    """Turns what a broken zip raises into a line."""
+    try:
+        yield
+    except (ValueError, struct.error) as error:
+        raise UserError(
+            f"{path!r} is not a whole zip file ({error}): download it again, or move it away "
+            "to do without its rows"
+        ) from error
 
 
 def _directory(file: BinaryIO) -> tuple[int, int, int]:
