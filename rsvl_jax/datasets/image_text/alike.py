@@ -9,25 +9,36 @@ import numpy as np
 DISTANCE = 4
 # Of six parts, four wrong bits leave two untouched: all pairs as near as that share two parts.
 _PARTS = ((0, 11), (11, 11), (22, 11), (33, 11), (44, 10), (54, 10))  # first bit, bits
+_ROWS = 2**16  # looked at in one go
 _MOST = 1000  # neighbours looked at of a hash in a part that very many have in common
 
 
 def repeats(hashes: np.ndarray, distance: int = 0) -> np.ndarray:
-    """uint64 [n] -> int64 [n]: the row that each repeats, or its own number where it is new.
+    """uint64 [n] -> int32 [n]: the row that each repeats, or its own number where it is new.
 
     Rows are taken in order; one that differs from a new one in at most `distance` bits, 0 to
     DISTANCE, repeats it.
     """
-    values, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    stays = np.arange(len(order))
+    stays = _first_equal(hashes)
     if distance:
-        for left, right in _near(values[order], distance).tolist():
+        new = np.flatnonzero(stays == np.arange(len(stays), dtype=np.int32))
+        for left, right in new[_near(hashes[new], distance)].tolist():
             if stays[left] == left and stays[right] == right:
                 stays[right] = left
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return first[order][stays][place[which]]
+        stays = stays[stays]  # an equal of one that repeats another repeats that other
+    return stays
+
+
+def _first_equal(hashes: np.ndarray) -> np.ndarray:
+    """int32 [n], the first row of equal hash. Rows are many: no more is held than is needed."""
+    order = np.argsort(hashes, kind="stable").astype(np.int32)
+    heads = np.ones(len(order), bool)
+    for start in range(1, len(order), _ROWS):  # a sorted copy at once would be eight bytes a row
+        here, before = order[start : start + _ROWS], order[start - 1 : start - 1 + _ROWS]
+        heads[start : start + _ROWS] = hashes[here] != hashes[before[: len(here)]]
+    stays = np.empty(len(order), np.int32)
+    stays[order] = order[heads][np.cumsum(heads, dtype=np.int32) - 1]
+    return stays
 
 
 def _near(hashes: np.ndarray, distance: int) -> np.ndarray:

@@ -76,11 +76,12 @@ def _drop_repeats(rows: np.ndarray, name: str) -> np.ndarray:
 
     So nothing that is trained on is also scored. Returns (left out, stays) int64 [n, 2].
     """
-    kept = np.flatnonzero(rows["kept"])
-    rank = np.isin(rows["split"][kept], (_TRAIN, UNNAMED))
-    order = kept[np.lexsort((kept, rank))]
+    trains = np.isin(rows["split"], (_TRAIN, UNNAMED))
+    first, last = (np.flatnonzero(rows["kept"] & which) for which in (~trains, trains))
+    order = np.concatenate([first, last])
     stays = alike.repeats(rows[name][order], alike.DISTANCE if name == "looks" else 0)
-    pairs = np.stack([order, order[stays]], 1)[stays != np.arange(len(order))]
+    repeated = np.flatnonzero(stays != np.arange(len(order), dtype=np.int32))
+    pairs = np.stack([order[repeated], order[stays[repeated]]], 1)
     rows["kept"][pairs[:, 0]] = False
     return pairs[np.argsort(pairs[:, 0])]
 
