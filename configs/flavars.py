@@ -46,12 +46,19 @@ def _embedded() -> config_dict.ConfigDict:
     config.optimizer.learning_rate = 2e-3
     config.data = section(
         name="earth_tiles",
+        # For name="mixture": several by weight, each with what is its own (of the keys below), as
+        # (("earth_tiles", 3.0), ("image_text/mine", 1.0, {"rotate": True})). The first one brings
+        # the tokenizer, and the run is scored on it.
+        mixture=config_dict.placeholder(tuple),
         dir="data",
         batch_size=64,
         workers=0,  # worker processes; tiles of 64 px are cheaper to read than to pass along
         threads=2,
         # Shares of the global batch by stream; unimodal terms use their own stream when it is on.
         streams=section(paired=1.0, image=0.0, text=0.0),
+        # Data sets of the streams of images and of texts alone; without, those of the pairs.
+        unimodal=section(image=config_dict.placeholder(str), text=config_dict.placeholder(str)),
+        captions=config_dict.placeholder(str),  # "any" (by chance), "first", "last", "longest"
         crop_scale=(0.8, 1.0),
         crop_ratio=(0.75, 1.3333),
         # Directions in captions ("snow in the north") turn along with their tile. Off: a run of

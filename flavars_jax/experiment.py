@@ -77,12 +77,12 @@ class Experiment:
     def score(self, state: TrainState, split: str, *, quick: bool = False) -> list[card.Card]:
         """Scores the parameters (their average, where one is kept) on a split."""
         params = averaged(state)
-        return choice.suite_of(self.inputs.manifest)(
+        return choice.suite_of(self.inputs.scored)(
             self._encoders(params, state.frozen),
             None if quick else self._encoders(*self._untrained()),
-            self.inputs.train,
+            self.inputs.split("train"),
             self.inputs.split(split),
-            self.inputs.manifest,
+            self.inputs.scored,
             batch_size=self.config.evaluation.batch_size,
             mesh=self.mesh,
             seed=self.config.seed,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -11,10 +11,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flavars_jax import captions
-from flavars_jax.settings import Settings
+from flavars_jax import captions, ingredients
+from flavars_jax.ingredients import Ingredient
+from flavars_jax.settings import Settings, channels
 from rsvl_jax import datasets
-from rsvl_jax.data import pairs, pipeline, prefetch
+from rsvl_jax.data import mixtures, pairs, pipeline, prefetch
 from rsvl_jax.data.codebook import fit_patch_codebook
 from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
@@ -31,9 +32,12 @@ class Inputs:
     """What a run reads, opened once.
 
     Attributes:
-      manifest: of the dataset.
-      train: the training split.
-      tokenizer: of the captions.
+      manifest: of the dataset; of a mixture, of all its parts.
+      train: the training split, a `mixtures.Mixture` where there are several.
+      tokenizer: of the captions; that of the first part.
+      name: of the dataset, the first of a mixture: it is the one that the run is scored on.
+      parts: the datasets that `train` is of.
+      unimodal: stream -> the source of its own, where it has one.
     """
 
     manifest: dict[str, Any]
@@ -41,29 +45,45 @@ class Inputs:
     tokenizer: Tokenizer
     name: str
     directory: str
+    parts: tuple[Ingredient, ...] = (Ingredient(""),)
+    unimodal: Mapping[str, pairs.Source] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: ConfigDict, tokenizer: Tokenizer | None = None) -> "Inputs":
-        """Opens `config.data.name`, building it first where it is missing.
+        """Opens the datasets of `config.data`, building first what is missing.
 
-        tokenizer: None for the data set's own.
+        tokenizer: None for that of the first dataset.
         """
-        name, directory = config.data.name, config.data.dir
-        datasets.ensure(name, directory)
+        parts, directory = ingredients.ingredients(config.data), config.data.dir
+        others = ingredients.unimodal(config.data)
+        for name in (*(part.name for part in parts), *others.values()):
+            datasets.ensure(name, directory)
+        name = parts[0].name
         if tokenizer is None:
             path = datasets.artifact(name, directory, captions.FILE)
             tokenizer = SentencePieceTokenizer(path)
         return cls(
-            manifest=datasets.manifest(name, directory),
-            train=datasets.load(name, directory, "train"),
+            manifest=ingredients.manifests(parts, others, directory),
+            train=ingredients.load(parts, directory),
             tokenizer=tokenizer,
             name=name,
             directory=directory,
+            parts=parts,
+            unimodal={
+                stream: datasets.load(other, directory, "train") for stream, other in others.items()
+            },
         )
 
     def split(self, name: str) -> pairs.Source:
-        """A split of the dataset."""
+        """A split of the dataset that the run is scored on."""
         return datasets.load(self.name, self.directory, name)
+
+    @property
+    def scored(self) -> dict[str, Any]:
+        """The manifest of that dataset."""
+        return (
+            self.manifest if len(self.parts) == 1 else datasets.manifest(self.name, self.directory)
+        )
 
     def codebook(self, settings: Settings) -> np.ndarray | None:
         """The patch codebook of this patch and codebook size, fitted and kept if it is new.
@@ -81,6 +101,8 @@ class Inputs:
         image, size = settings.image, settings.codebook_size
         usual = image.image_size == _native_size(self.train)
         scale = "" if usual else f"_r{image.image_size}"
+        if len(self.parts) > 1:  # kept beside the first part
+            scale += f"_{self.manifest['fingerprint'][:12]}"
         filename = f"codebook_p{image.patch_size}_k{size}{scale}.npz"
         path = os.path.join(os.path.dirname(self._artifact("manifest.json")), filename)
         if not os.path.exists(path):
@@ -93,7 +115,10 @@ class Inputs:
 
     def _fit_codebook(self, path: str, settings: Settings) -> None:
         count = min(_CODEBOOK_IMAGES, len(self.train))
-        rows = np.random.default_rng(0).permutation(len(self.train))[:count]
+        rows: Any = np.random.default_rng(0).permutation(len(self.train))[:count]
+        if isinstance(self.train, mixtures.Mixture):  # by weight, not by size
+            order = self.train.order((0,))
+            rows = [order(draw) for draw in range(count)]
         side = (settings.image.image_size,) * 2
         images = np.stack(
             [
@@ -128,17 +153,36 @@ class Inputs:
 
     def _streams(self, config: ConfigDict, settings: Settings) -> dict[str, pipeline.Stream]:
         sizes = stream_sizes(config)
-        whole = transform(config, settings, self.tokenizer, self.train, self.manifest)
-        parts = {
-            "paired": whole,
-            "image": SampleTransform(image=whole.image),
-            "text": SampleTransform(text=_unpaired(whole.text)),
-        }
+        wholes = [
+            transform(config, settings, self.tokenizer, source, self.manifest, part)
+            for source, part in zip(self._sources(), self.parts, strict=True)
+        ]
         return {
-            name: pipeline.Stream(self.train, parts[name], size)
+            name: pipeline.Stream(*self._stream(name, wholes), size)
             for name, size in sizes.items()
             if size
         }
+
+    def _sources(self) -> tuple[pairs.Source, ...]:
+        train = self.train
+        return train.sources if isinstance(train, mixtures.Mixture) else (train,)
+
+    def _stream(
+        self, name: str, wholes: list[SampleTransform]
+    ) -> tuple[pairs.Source, pipeline.Transform]:
+        """What the rows of a stream are made of. wholes: the paired transform of each part."""
+        if name in self.unimodal:  # prepared as the first part is
+            return self.unimodal[name], _only(name, wholes[0])
+        transforms = [_only(name, whole) for whole in wholes]
+        several = len(transforms) > 1
+        return self.train, mixtures.PartTransform(transforms) if several else transforms[0]
+
+
+def _only(stream: str, whole: SampleTransform) -> SampleTransform:
+    """The transform of a stream."""
+    if stream == "image":
+        return SampleTransform(image=whole.image)
+    return SampleTransform(text=_unpaired(whole.text)) if stream == "text" else whole
 
 
 def stream_sizes(config: ConfigDict) -> dict[str, int]:
@@ -165,12 +209,14 @@ def transform(
     tokenizer: Tokenizer,
     others: pairs.Source,
     manifest: Mapping[str, Any],
+    part: Ingredient | None = None,
 ) -> SampleTransform:
     """Record to paired sample, with the fields that the terms of `settings` need.
 
-    manifest: of the dataset. Raises UserError where a term needs what it lacks.
+    others: where swapped captions come from. manifest: of all that the run is trained on. part: of
+    a mixture, for what is its own. Raises UserError where a term needs what the data lack.
     """
-    data, objective = config.data, config.objective
+    data, objective = part.data(config) if part else config.data, config.objective
     masks_image = "mim" in settings.on or settings.fuses_masked
     masks_text = "mlm" in settings.on or settings.fuses_masked
     swaps = "itm" in settings.on and not settings.hard_itm
@@ -188,6 +234,7 @@ def transform(
             mask_count=settings.masked_patches if masks_image else 0,
             masking=objective.image_masking,
             visible=settings.mae,
+            statistics=_statistics(config, data) if part else None,
         ),
         text=TextPart(
             tokenizer,
@@ -196,13 +243,14 @@ def transform(
             mask_probability=objective.text_mask_ratio,
             swap_probability=objective.itm_swap_probability if swaps else 0.0,
             others=others,
+            choice=data.get("captions") or "any",
         ),
-        location=_location(config, settings, manifest),
+        location=_location(data, settings, manifest),
     )
 
 
 def _location(
-    config: ConfigDict, settings: Settings, manifest: Mapping[str, Any]
+    data: ConfigDict, settings: Settings, manifest: Mapping[str, Any]
 ) -> LocationPart | None:
     """None for a dataset of no places, where no term asks for them."""
     counts = manifest.get("has", {}).get("train")  # else every record has one
@@ -216,8 +264,16 @@ def _location(
         return None
     some = counts is not None and counts["located"] < manifest["splits"]["train"]
     return LocationPart(
-        jitter=config.data.jitter_degrees, symmetric=config.data.jitter_symmetric, optional=some
+        jitter=data.jitter_degrees, symmetric=data.jitter_symmetric, optional=some
     )
+
+
+def _statistics(config: ConfigDict, data: ConfigDict) -> Any:
+    """What images are normalised with, where a part of the run's mixture has its own."""
+    own = [part.own for part in ingredients.ingredients(config.data)]
+    if not any({"mean", "std"} & set(keys) for keys in own):
+        return None
+    return channels("data.mean", data.mean), channels("data.std", data.std)
 
 
 def _unpaired(text: TextPart | None) -> TextPart | None:

@@ -103,7 +103,7 @@ class FlavarsObjective(Split):
         batch: {"paired": sample, "image": sample, "text": sample}, the last two optional; which
         pass feeds which term is told in `terms`.
         """
-        return terms.prepare(batch)
+        return terms.prepare(batch, self.settings.mean, self.settings.std)
 
     def embed(self, params: Tree, frozen: Tree, batch: Tree, rng: jax.Array) -> Tree:
         """Contrast -> its two embeddings [B, E]. rng: key for dropout."""

@@ -139,8 +139,8 @@ def from_config(config: Any) -> Settings:
         logit_scale_init=objective.logit_scale_init,
         logit_scale_max=objective.logit_scale_max,
         streams=_streams(config.data.streams),
-        mean=_channels("data.mean", config.data.mean),
-        std=_channels("data.std", config.data.std),
+        mean=channels("data.mean", config.data.mean),
+        std=channels("data.std", config.data.std),
         **chosen,
     )
     _check(settings)
@@ -160,7 +160,8 @@ def _positive(key: str, value: Any) -> int:
     return value
 
 
-def _channels(key: str, values: Any) -> tuple[float, ...]:
+def channels(key: str, values: Any) -> tuple[float, ...]:
+    """A number for each channel; UserError for another count, or an `std` of zero or less."""
     numbers = tuple(float(value) for value in values)
     if len(numbers) != CHANNELS:
         raise UserError(f"{key}={values!r} needs one number for each of {CHANNELS} channels")

@@ -14,7 +14,7 @@ texts remain distractors. Rows without a place ("location_mask" False) have no p
 with places.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from flavars_jax.model import ContrastHead, FlavarsModel, Sample, Views, interle
 from rsvl_jax.losses import contrastive, masked, matching
 from rsvl_jax.losses.distributed import DENSE, Spread
 from rsvl_jax.losses.relation import Relation
+from rsvl_jax.models.image_tokenizer import unit_range
 from rsvl_jax.models.transformer import Encoded
 from rsvl_jax.models.vit import patchify
 from rsvl_jax.objectives import contrast, mae
@@ -35,12 +36,26 @@ Rows = jax.Array | None  # weights of the rows, float [B]; None: all count
 NO_VIEWS = Views(None, None)
 
 
-def prepare(batch: Batch) -> Batch:
-    """The batch with the weights of the pairs' rows, float32 [B] "rows": all of them have a say."""
+def prepare(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Batch:
+    """The batch with the weights of the pairs' rows, float32 [B] "rows": all of them have a say.
+
+    Images that bring statistics of their own ("image_mean", "image_std", [B, 3]) are normalised
+    by them: from here on they are float, and have the run's `mean` and `std` instead.
+    """
+    batch = {name: _restated(sample, mean, std) for name, sample in batch.items()}
     if "paired" not in batch:
         return batch
     rows = matching.matching_rows(batch["paired"]["itm_label"])
     return batch | {"paired": batch["paired"] | {"rows": rows}}
+
+
+def _restated(sample: Sample, mean: Sequence[float], std: Sequence[float]) -> Sample:
+    if "image_mean" not in sample:
+        return sample
+    own_mean, own_std = (sample[key][:, None, None] for key in ("image_mean", "image_std"))
+    standard = (unit_range(sample["image"]) - own_mean) / own_std
+    rest = {key: value for key, value in sample.items() if key not in ("image_mean", "image_std")}
+    return rest | {"image": standard * jnp.asarray(std) + jnp.asarray(mean)}
 
 
 def embed(model: FlavarsModel, batch: Batch, rng: jax.Array) -> Embeddings:

@@ -5,7 +5,7 @@ The same transform serves paired, image-only and text-only streams: a part left 
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -28,6 +28,12 @@ Sample = dict[str, Any]
 
 UNTURNED = Turn()
 _SWAP_TRIES = 8
+_CHOICES: dict[str, Callable[[Sequence[str], np.random.Generator], str]] = {
+    "any": lambda captions, rng: captions[int(rng.random() * len(captions))],
+    "first": lambda captions, rng: captions[0],
+    "last": lambda captions, rng: captions[-1],
+    "longest": lambda captions, rng: max(captions, key=len),
+}
 
 
 class Source(Protocol):
@@ -42,6 +48,8 @@ class Source(Protocol):
 class ImagePart:
     """`image`, and with a `mask_count` also `mim_mask`, `mim_positions` and `mim_weights`.
 
+    statistics: mean and standard deviation of the pixels in [0, 1], three channels each, to be
+    normalised with in place of the run's: adds `image_mean` and `image_std`, float32 [3].
     mask_count: patches to hide, of a grid of size / patch; 0 for none. masking: "block" (BEiT) or
     "random". visible: adds `mae_keep`, the indices of the patches that a MAE encoder sees.
     """
@@ -51,6 +59,7 @@ class ImagePart:
     mask_count: int = 0
     masking: str = "block"
     visible: bool = False
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         if self.augmentation.size % self.patch:
@@ -68,7 +77,13 @@ class ImagePart:
             raise CorruptImage(f"record {record.get('id', '?')!r}: {error}") from error
         view = self.augmentation.draw(rng, image.shape[:2])
         mask = self._mask(rng) if self.mask_count else {}
-        return {"image": view.image(image), **mask}, view.turn
+        return {"image": view.image(image), **mask, **self._statistics()}, view.turn
+
+    def _statistics(self) -> Sample:
+        if self.statistics is None:
+            return {}
+        mean, std = (np.asarray(values, np.float32) for values in self.statistics)
+        return {"image_mean": mean, "image_std": std}
 
     def _mask(self, rng: np.random.Generator) -> Sample:
         side = self.augmentation.size // self.patch
@@ -90,7 +105,8 @@ class TextPart:
 
     length: tokens T. mask_count: the fixed K of masked tokens, 0 for none. swap_probability: how
     often the text is replaced, before masking, by a caption of another record of `others` that
-    is none of the record's own; None: no matching label. Directions in a text follow the image's
+    is none of the record's own; None: no matching label. choice: which of a record's captions,
+    "any" by chance, "first", "last" or "longest". Directions in a text follow the image's
     turn: see `Turn.ways`.
     """
 
@@ -100,8 +116,13 @@ class TextPart:
     mask_probability: float = 0.15
     swap_probability: float | None = None
     others: Source | None = field(default=None, repr=False)
+    choice: str = "any"
 
     def __post_init__(self) -> None:
+        if self.choice not in _CHOICES:
+            raise UserError(
+                f"captions {self.choice!r} is unknown; use one of {', '.join(_CHOICES)}"
+            )
         if self.length < 3:
             raise UserError(f"text length {self.length} is too short; use at least 3 tokens")
         if self.swap_probability and self.others is None:
@@ -111,7 +132,7 @@ class TextPart:
         captions = record["captions"]
         if not captions:
             raise UserError(f"record {record.get('id', '?')!r} has no caption")
-        caption = captions[int(rng.random() * len(captions))]
+        caption = _CHOICES[self.choice](captions, rng)
         sample: Sample = {}
         if self.swap_probability is not None:
             caption, swapped = self._swap(caption, captions, rng)
@@ -129,7 +150,7 @@ class TextPart:
         assert self.others is not None  # checked on creation
         for _ in range(_SWAP_TRIES):
             record = self.others[int(rng.integers(len(self.others)))]
-            other = record["captions"][int(rng.random() * len(record["captions"]))]
+            other = _CHOICES[self.choice](record["captions"], rng)
             if other not in own:
                 return other, True
         return caption, False

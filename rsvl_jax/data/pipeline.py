@@ -1,11 +1,11 @@
 """Records to batches with Grain: the batch of step k is a pure function of (seed, k).
 
 Row r of step k is global draw i = k * batch_size + r. Its record is the i-th of an endless
-sequence of shuffled epochs, and its generator is keyed by (seed, stream, i). Processes, worker
-processes, threads and restarts only decide who computes a row, never what is in it.
+sequence of shuffled epochs (see `order`), and its generator is keyed by (seed, stream, i).
+Processes, worker processes, threads and restarts only decide who computes a row, never what is in
+it.
 """
 
-import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from rsvl_jax.data import mixtures
 from rsvl_jax.data.pairs import Record, Sample, Source
 from rsvl_jax.data.transforms import CorruptImage
 from rsvl_jax.data.workers import live_with_parent
@@ -32,7 +33,10 @@ _TEXT_KEYS = ("text", "text_mask", "text_masked")
 
 @dataclass(frozen=True)
 class Stream:
-    """Where the rows of one kind of batch come from; `size` rows a step, over all processes."""
+    """Where the rows of one kind of batch come from; `size` rows a step, over all processes.
+
+    source: a `mixtures.Mixture` is drawn from by weight, any other in shuffled epochs.
+    """
 
     source: Source
     transform: Transform
@@ -162,8 +166,9 @@ class _Rows:
                 f"batch size {stream.size} is not divisible by {options.process_count} processes"
             )
         self.stream, self.options = stream, options
-        self.entropy = (seed, zlib.crc32(name.encode()))
-        self.key = int(np.random.SeedSequence(self.entropy).generate_state(1, np.uint64)[0])
+        entropy = (seed, zlib.crc32(name.encode()))
+        self.key = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+        self.shuffled = mixtures.order(stream.source, entropy)  # global draw -> record
 
     @property
     def rows(self) -> range:
@@ -171,12 +176,6 @@ class _Rows:
         share = self.stream.size // self.options.process_count
         start = self.options.process_index * share
         return range(start, start + share)
-
-    def shuffled(self, draw: int) -> int:
-        """Index of the record of a global draw: a new permutation every epoch."""
-        count = len(self.stream.source)
-        epoch, position = divmod(draw, count)
-        return int(_permutation(*self.entropy, epoch, count)[position])
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[Sample, list[str]]:
         """The sample of record `index`, and the ids of the unreadable records it replaces."""
@@ -189,7 +188,7 @@ class _Rows:
                 if not self.options.skip_corrupt:
                     raise
                 skipped.append(str(record.get("id", index)))
-                index = int(rng.integers(len(self.stream.source)))
+                index = mixtures.another(self.stream.source, index, rng)
         raise UserError(f"{_REPLACEMENTS} undecodable images in a row: {skipped}; check the data")
 
 
@@ -208,15 +207,6 @@ class _Generator:
         self._state["state"]["key"][1] = draw
         self._bits.state = self._state
         return self._generator
-
-
-@functools.lru_cache(maxsize=8)  # the current and the next epoch of each stream
-def _permutation(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
-    """Four bytes a record; Grain's own index_shuffle needs none, but takes up to a millisecond
-    a draw on small data sets."""
-    order = np.arange(count, dtype=np.int32)
-    np.random.Generator(np.random.Philox((seed, stream, epoch))).shuffle(order)
-    return order
 
 
 class _Steps:
