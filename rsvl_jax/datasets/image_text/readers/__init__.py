@@ -9,6 +9,13 @@ _READERS = {
     "skyscript": ("skyscript", "SkyScript"),
     "csv": ("table", "Table"),
     "folder": ("folder", "Folder"),
+    "webdataset": ("webdataset", "WebDataset"),
+    "karpathy": ("karpathy", "Karpathy"),
+    "parquet": ("parquet", "Parquet"),
+    "geotiff": ("geotiff", "GeoTiff"),
+    "s2_100k": ("s2_100k", "S2100K"),
+    "images": ("unimodal", "Images"),
+    "texts": ("unimodal", "Texts"),
 }
 LAYOUTS = tuple(_READERS)
 
