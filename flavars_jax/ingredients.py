@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,9 +102,9 @@ def manifests(
 ) -> dict[str, Any]:
     """The manifest of a run on these data sets: that of the only one, or of all of them.
 
-    Of a mixture: "splits" are sums, "parts" has name, version, fingerprint and weight of each by
-    its number, and all else is that of the first. others: stream -> data set, which are told under
-    "unimodal".
+    Of a mixture: "splits" and "has" are sums, "parts" has name, version, fingerprint and weight of
+    each by its number, and all else is that of the first. others: stream -> data set, which are
+    told under "unimodal".
     """
     found = [datasets.manifest(part.name, directory) for part in parts]
     manifest = found[0] if len(parts) == 1 else _mixed(parts, found)
@@ -132,8 +131,15 @@ def _mixed(parts: Sequence[Ingredient], found: Sequence[dict[str, Any]]) -> dict
             split: sum(manifest["splits"].get(split, 0) for manifest in found)
             for split in found[0]["splits"]
         },
+        "has": {"train": {"located": sum(map(_located, found))}},
         "parts": told,
     }
+
+
+def _located(manifest: Mapping[str, Any]) -> int:
+    """Training records with a place: all of them where the manifest does not count."""
+    counts = manifest.get("has", {}).get("train", {})
+    return counts.get("located", manifest["splits"]["train"])
 
 
 def load(parts: Sequence[Ingredient], directory: str) -> pairs.Source:
@@ -147,16 +153,11 @@ def load(parts: Sequence[Ingredient], directory: str) -> pairs.Source:
 
 
 def _check_fields(name: str, source: pairs.Source) -> None:
-    """UserError where a part has not what all rows of a batch must have."""
+    """UserError where a part has not what all rows of a batch must have; places may be missing."""
     record = source[0] if len(source) else {}
-    has = {
-        "images": bool(record.get("image")),
-        "captions": bool(record.get("captions")),
-        "coordinates": math.isfinite(record.get("lon", math.nan)),
-    }
-    missing = [what for what, there in has.items() if not there]
+    missing = [what for what in ("image", "captions") if not record.get(what)]
     if missing:
         raise UserError(
-            f"data.mixture: {name!r} has no {' and no '.join(missing)}: leave it out, or feed it "
-            "to data.unimodal.image or data.unimodal.text"
+            f"data.mixture: the records of {name!r} have no {' and no '.join(missing)}: leave it "
+            "out, or feed it to data.unimodal.image or data.unimodal.text"
         )

@@ -263,9 +263,7 @@ def _location(
             )
         return None
     some = counts is not None and counts["located"] < manifest["splits"]["train"]
-    return LocationPart(
-        jitter=data.jitter_degrees, symmetric=data.jitter_symmetric, optional=some
-    )
+    return LocationPart(jitter=data.jitter_degrees, symmetric=data.jitter_symmetric, optional=some)
 
 
 def _statistics(config: ConfigDict, data: ConfigDict) -> Any:

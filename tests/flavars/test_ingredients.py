@@ -8,6 +8,7 @@ from tiny import QUICK
 
 from configs.flavars import get_config
 from flavars_jax import ingredients, terms
+from flavars_jax import inputs as inputs_of
 from flavars_jax.inputs import Inputs
 from flavars_jax.settings import from_config
 from rsvl_jax.data.mixtures import Mixture
@@ -138,14 +139,32 @@ def test_values_of_the_wrong_type_are_refused():
 @pytest.mark.parametrize(
     ("record", "match"),
     [
-        ({"image": b"x", "captions": [], "lon": 1.0}, "'a' has no captions: leave it out"),
-        ({"image": b"x", "captions": ["c"], "lon": float("nan")}, "'a' has no coordinates"),
-        ({"image": b"", "captions": ["c"]}, "'a' has no images and no coordinates"),
+        ({"image": b"x", "captions": []}, "the records of 'a' have no captions: leave it out"),
+        ({"image": b"", "captions": []}, "have no image and no captions"),
     ],
 )
 def test_parts_without_what_rows_must_have_are_refused(record, match):
     with pytest.raises(UserError, match=match):
         ingredients._check_fields("a", [record])
+
+
+def test_rows_of_parts_without_places_are_masked():
+    def manifest(located, name="a"):
+        has = {} if located is None else {"has": {"train": {"located": located, "captioned": 8}}}
+        rest = {"name": name, "version": "1", "fingerprint": "f", "splits": {"train": 10}}
+        return rest | has
+
+    parts = [ingredients.Ingredient("a"), ingredients.Ingredient("b")]
+    data, settings = get_config().data, from_config(get_config())
+
+    def location(*located):
+        mixed = ingredients._mixed(parts, [manifest(count) for count in located])
+        return inputs_of._location(data, settings, mixed)
+
+    assert location(None, 0).optional and location(4, 10).optional
+    assert not location(None, 10).optional
+    with pytest.raises(UserError, match="has no coordinates, which the terms image_location need"):
+        location(0, 0)
 
 
 def test_a_config_from_before_mixtures_still_opens(mini_earth_tiles):

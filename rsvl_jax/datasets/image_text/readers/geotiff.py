@@ -51,7 +51,7 @@ class Cut:
 
 
 class GeoTiff(Reader):
-    """Square windows of scenes, row by row; the last in a row or column ends where the scene does."""
+    """Square windows of scenes, row by row; the last of each ends where the scene does."""
 
     layout = "geotiff"
     help = "tiles cut from GeoTIFF scenes, with lon and lat, for streams that need no captions"
@@ -270,7 +270,7 @@ def _warn(paths: Sequence[str]) -> None:
                 silent.append(path)
     if silent:
         print(
-            f"{len(silent)} of {len(paths)} scenes do not tell their processing baseline, the first "
+            f"{len(silent)} of {len(paths)} scenes do not tell their processing baseline, as "
             f"{silent[0]!r}: nothing is taken off their values; from 04.00 on (January 2022) give "
             "--s2_offset=1000",
             file=sys.stderr,

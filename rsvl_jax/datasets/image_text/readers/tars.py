@@ -69,7 +69,7 @@ def _members(path: str) -> Iterator[tuple[tarfile.TarInfo, int]]:
     """Files of a tar and where their headers begin; nothing is kept of those that have passed."""
     with tarfile.open(path, "r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]
             if member.isfile():
                 yield member, member.offset
 
@@ -98,10 +98,10 @@ class Tars:
         """The member whose header begins at `offset`. Raises Drop where it cannot be read."""
         try:
             archive = self._archive(number)
-            archive.fileobj.seek(offset)  # type: ignore[union-attr]
+            archive.fileobj.seek(offset)
             info = tarfile.TarInfo.fromtarfile(archive)
-            archive.fileobj.seek(info.offset_data)  # type: ignore[union-attr]
-            data = archive.fileobj.read(info.size)  # type: ignore[union-attr]
+            archive.fileobj.seek(info.offset_data)
+            data = archive.fileobj.read(info.size)
         except (tarfile.TarError, OSError) as error:
             name = os.path.basename(self._paths[number])
             raise Drop("shard cannot be read", f"{name}, byte {offset}: {error}") from error
