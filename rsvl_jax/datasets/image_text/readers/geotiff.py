@@ -20,7 +20,7 @@ from rsvl_jax.errors import UserError
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
 OFFSETS = ("auto", "0", "1000")
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d{1,5}(?!\d))")
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])(?!\d)")
 _TIFF_DATE = re.compile(r"(\d{4}):(\d\d):(\d\d)")
 
 
