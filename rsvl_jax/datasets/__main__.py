@@ -1,4 +1,4 @@
-"""`python -m rsvl_jax.datasets build|check|list|show --data_dir=DIR [--name=NAME]`.
+"""`python -m rsvl_jax.datasets build|check|list|show [NAME] --data_dir=DIR`.
 
 `build LAYOUT --source=DOWNLOAD --name=NAME` makes a data set `image_text/NAME` of a download.
 """
@@ -35,7 +35,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         ("build", "build a data set where it is missing"),
         ("check", "verify every file and record"),
         ("list", "show what is there"),
-        ("show", "draw a contact sheet of tiles with their captions and boxes"),
+        ("show", "write a page about it: counts, words, map, pictures, repeats, what was left out"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("--data_dir", default="data", help="where data sets lie [data]")
@@ -44,11 +44,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             command.add_argument("--name", default="earth_tiles", help=f"one of: {known}")
         if name == "build":
             image_text.add_layouts(command)
+        if name in ("check", "show"):
+            command.add_argument("given", nargs="?", metavar="NAME", help="the same as --name=NAME")
         if name == "show":
-            command.add_argument("--split", default="test")
-            command.add_argument("--count", type=int, default=50)
-            command.add_argument("--out", default="sheet.png", help="PNG file to write")
-    return parser.parse_args(argv)
+            command.add_argument("--output", default="page.html", help="file to write [page.html]")
+            command.add_argument("--records", type=int, default=20_000, help="to read [20000]")
+            command.add_argument("--pictures", type=int, default=24, help="to show [24]")
+    arguments = parser.parse_args(argv)
+    arguments.name = getattr(arguments, "given", None) or getattr(arguments, "name", "")
+    return arguments
 
 
 def _build(arguments: argparse.Namespace) -> None:
@@ -80,20 +84,15 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from rsvl_jax.datasets.sheet import contact_sheet, spread
+    from rsvl_jax.report import dataset
 
-    if arguments.count < 1:
-        raise UserError(f"--count={arguments.count} shows nothing: ask for 1 tile or more")
-    source = store.load(arguments.name, arguments.data_dir, arguments.split)
-    records = [source[int(i)] for i in spread(len(source), arguments.count)]
-    classes = store.manifest(arguments.name, arguments.data_dir)["classes"]
-    sheet = contact_sheet(records, classes)
-    try:
-        with open(arguments.out, "wb") as file:
-            file.write(sheet)
-    except OSError as error:
-        raise UserError(f"cannot write --out={arguments.out!r}: {error.strerror}") from error
-    print(f"{len(records)} tiles of {arguments.name}/{arguments.split} in {arguments.out}")
+    for flag in ("records", "pictures"):
+        if getattr(arguments, flag) < 1:
+            raise UserError(f"--{flag}={getattr(arguments, flag)} shows nothing: give 1 or more")
+    name, data_dir, output = arguments.name, arguments.data_dir, arguments.output
+    how = {"most": arguments.records, "pictures": arguments.pictures}
+    found = dataset.write(name, data_dir, output, **how)
+    print(f"{sum(found.read.values())} records of {name} in {output}")
 
 
 def _describe(manifest: dict) -> str:

@@ -102,7 +102,9 @@ def _stored(image: Image.Image, data: bytes, options: Options, decode: bool) -> 
         return Checked(data, width, height, "", 1.0, 0)
     if jpeg:
         image.draft("L", (64, 64))  # all its bits are read, but few pixels are made of them
-    return Checked(data, width, height, "", 1.0, _looks(np.asarray(image.convert("L")), data))
+    return Checked(
+        data, width, height, "", 1.0, perceptual_hash(np.asarray(image.convert("L")), data)
+    )
 
 
 def _converted(
@@ -120,7 +122,7 @@ def _converted(
         pixels = resize(pixels, (height, width), "area")
     encoded = _encoded(pixels, options.quality or (_QUALITY if lossy else None))
     change = "image encoded anew, as asked" if plain else f"image converted to RGB from {kind}"
-    looks = _looks(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), encoded) if decode else 0
+    looks = perceptual_hash(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), encoded) if decode else 0
     return Checked(encoded, width, height, change, scale, looks)
 
 
@@ -132,7 +134,7 @@ def _encoded(pixels: np.ndarray, quality: int | None) -> bytes:
     return buffer.getvalue()
 
 
-def _looks(grey: np.ndarray, data: bytes) -> int:
+def perceptual_hash(grey: np.ndarray, data: bytes) -> int:
     """64 bits that survive another encoding or size: signs of the lowest frequencies (pHash).
 
     grey: uint8 [H, W]. A picture without features, such as open sea, is like its equals in bytes
