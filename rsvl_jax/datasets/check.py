@@ -3,36 +3,79 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.data.transforms import decode
-from rsvl_jax.datasets import store
+from rsvl_jax.datasets import check_records, registry, store
 from rsvl_jax.datasets.earth_tiles import rasters, tiles
 from rsvl_jax.datasets.fingerprint import Fingerprint, decode_mask
 from rsvl_jax.errors import UserError
 
+TOKENIZER = "tokenizer.model"
 _MEND = "delete the data set's directory and build it again"
+
+
+class Kind(Protocol):
+    """What a record of one kind of data set must be, and what all of them come to."""
+
+    def add(self, split: str, record: Mapping[str, Any]) -> None:
+        """Takes in a record; UserError tells what is wrong with it."""
+
+    def fingerprint(self) -> str:
+        """Of what was taken in, as the manifest has it."""
 
 
 def check(name: str, data_dir: str) -> dict[str, Any]:
     """Reads everything and returns the manifest; UserError tells the first thing that is wrong."""
     manifest = store.manifest(name, data_dir)
     _check_files(name, data_dir)
-    fingerprint, used = Fingerprint(), Coverage()
-    for split in manifest["splits"]:
-        source = store.load(name, data_dir, split)
-        for record in tqdm(source, f"checking {split}", unit="tile", leave=False):
-            check_record(record, len(manifest["classes"]))
-            used.add(split, record)
-            fingerprint.add(split, record)
-    if fingerprint.hexdigest() != manifest["fingerprint"]:
+    kind = _kind(name, data_dir, manifest)
+    for split, count in manifest["splits"].items():
+        source = store.load(name, data_dir, split) if count else ()
+        if len(source) != count:
+            raise UserError(
+                f"{split!r} of {name!r} has {len(source)} records, not {count}: {_MEND}"
+            )
+        for record in tqdm(source, f"checking {split}", unit="record", leave=False):
+            kind.add(split, record)
+    if kind.fingerprint() != manifest["fingerprint"]:
         raise UserError(f"the records of {name!r} are not those of its manifest: {_MEND}")
-    SentencePieceTokenizer(store.artifact(name, data_dir, "tokenizer.model"))
+    if TOKENIZER in store.provenance(name, data_dir)["files"]:
+        SentencePieceTokenizer(store.artifact(name, data_dir, TOKENIZER))
     return manifest
+
+
+def _kind(name: str, data_dir: str, manifest: Mapping[str, Any]) -> Kind:
+    entry = registry.find(name)
+    if entry.builder == registry.IMAGE_TEXT:
+        return check_records.ImageText(name, data_dir, manifest)
+    if entry.builder == registry.PAIRS:
+        return check_records.Pairs(entry.directory(data_dir))
+    if entry.builder == registry.ZOOM_PAIRS:
+        return check_records.Zoom(manifest)
+    return EarthTiles(len(manifest["classes"]))
+
+
+class EarthTiles:
+    """Tiles that tell the truth about themselves, in splits that share no pixel."""
+
+    def __init__(self, classes: int):
+        """classes: how many there are."""
+        self._classes, self._fingerprint, self._used = classes, Fingerprint(), Coverage()
+
+    def add(self, split: str, record: Mapping[str, Any]) -> None:
+        """See `check_record`."""
+        check_record(record, self._classes)
+        self._used.add(split, record)
+        self._fingerprint.add(split, record)
+
+    def fingerprint(self) -> str:
+        """By pixels and values."""
+        return self._fingerprint.hexdigest()
 
 
 class Coverage:
@@ -130,7 +173,7 @@ def _check_files(name: str, data_dir: str) -> None:
     for filename, expected in store.provenance(name, data_dir)["files"].items():
         path = store.artifact(name, data_dir, filename)
         with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != expected["sha256"]:
             size = os.path.getsize(path)
             raise UserError(f"file {path!r} ({size} bytes) is corrupt, its hash is wrong: {_MEND}")

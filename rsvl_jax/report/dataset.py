@@ -9,6 +9,7 @@ import numpy as np
 
 from rsvl_jax.datasets import registry, store
 from rsvl_jax.datasets.survey import Survey, spaced, survey
+from rsvl_jax.errors import UserError
 from rsvl_jax.report import bars, maps, specimens
 from rsvl_jax.report.illustrations import TileMap
 from rsvl_jax.report.markup import Safe, Section, details, document, missing, table, tag
@@ -30,8 +31,11 @@ def write(name: str, data_dir: str, output: str, *, most: int, pictures: int) ->
     sources = {split: store.load(name, data_dir, split) for split in found.read}
     left = _left(name, data_dir)
     page = render(found, lambda split, number: sources[split][number], pictures, left)
-    with store.disk_errors(output), replace_file(os.path.abspath(output)) as file:
-        file.write(page.encode("utf-8", "backslashreplace"))
+    try:
+        with replace_file(os.path.abspath(output)) as file:
+            file.write(page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise UserError(f"cannot write --output={output!r}: {error.strerror}") from error
     return found
 
 
@@ -146,7 +150,10 @@ def _pictures(found: Survey, pick: Pick, count: int) -> Safe:
         for split, read in found.read.items()
         for number in spaced(found.manifest["splits"][split], max(1, round(count * read / total)))
     ]
-    note = "Evenly spaced. Boxes have the colours of their phrases; masks are beside their images, ground photos after them."
+    note = (
+        "Evenly spaced. Boxes have the colours of their phrases; masks are beside their images, "
+        "ground photos after them."
+    )
     return tag("div", tag("p", note, class_="note"), tag("div", shown, class_="specimens"))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from rsvl_jax import datasets
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
-from rsvl_jax.datasets import building, check, registry, sheet, store
+from rsvl_jax.datasets import building, check, registry, store
 from rsvl_jax.datasets.__main__ import run
 from rsvl_jax.datasets.earth_tiles.classes import CLASSES
 from rsvl_jax.errors import UserError
@@ -275,9 +275,10 @@ def test_commands(data_dir, capsys, tmp_path):
     assert told[1].startswith("every record is good: earth_tiles/mini 1.0.0")
     assert told[2] == "earth_tiles 1.0.0: not built"
     assert told[3] == told[0]
-    out = tmp_path / "sheet.png"
-    run(["show", f"--name={MINI}", f"--data_dir={data_dir}", "--count=4", f"--out={out}"])
-    assert out.read_bytes().startswith(b"\x89PNG")
+    out = tmp_path / "page.html"
+    run(["show", MINI, f"--data_dir={data_dir}", "--records=30", "--pictures=4", f"--output={out}"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"records of {MINI} in {out}")
+    assert out.read_text().startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,8 @@ def test_commands(data_dir, capsys, tmp_path):
         (["list", "--data_dir=/no/such"], "no directory '/no/such'"),
         (["check", "--data_dir=/no/such"], "build it with 'python -m rsvl_jax.datasets build"),
         (["build", "--data_dir=/dev/null/x"], "cannot write '/dev/null/x"),
-        (["show", "--count=0"], "--count=0"),
+        (["show", "--pictures=0"], "--pictures=0"),
+        (["show", "earth_tile"], "did you mean 'earth_tiles'?"),
     ],
 )
 def test_bad_commands_exit_with_2_and_one_line(argv, message, capsys):
@@ -298,14 +300,3 @@ def test_bad_commands_exit_with_2_and_one_line(argv, message, capsys):
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
-
-
-def test_sheet_shows_every_tile(records):
-    import cv2
-
-    few = sheet.contact_sheet(records["test"][:3], CLASSES)
-    many = sheet.contact_sheet(records["test"][:7], CLASSES)
-    heights = [cv2.imdecode(np.frombuffer(s, np.uint8), 1).shape[0] for s in (few, many)]
-    assert heights[1] == 3 * heights[0]
-    assert sheet.spread(10, 50).tolist() == list(range(10))
-    assert len(sheet.spread(1000, 50)) == 50

@@ -7,6 +7,8 @@ import pytest
 
 from rsvl_jax import datasets
 from rsvl_jax.data.transforms import decode
+from rsvl_jax.datasets import check_records
+from rsvl_jax.datasets.check import check
 from rsvl_jax.datasets.earth_tiles import classes, rasters
 from rsvl_jax.datasets.earth_tiles.captions import captions
 from rsvl_jax.datasets.earth_tiles.classes import CLASSES, Kind
@@ -200,3 +202,24 @@ def test_pairs_that_were_never_collected(tmp_path):
     with pytest.raises(UserError, match="no collection 'city'.*graft_jax.pairs --name=city"):
         datasets.ensure("ground_satellite_pairs/city", str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_check_goes_through_every_pair(mini_zoom_pairs):
+    assert check(MINI, mini_zoom_pairs)["splits"]["train"] == 80
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"photos": [b"junk"] * 16}, "photo '.*': 4 bytes are not a readable"),
+        ({"photo_xy": np.full((16, 2), 33, np.float32)}, "a photo does not lie on the tile"),
+        ({"photo_xy": np.zeros((3, 2), np.float32)}, "16 photos have 3 places"),
+        ({"lat": 91.0}, "lat=91.0"),
+        ({"label": 11}, "labels .* are not all between"),
+    ],
+)
+def test_bad_pairs(mini_zoom_pairs, change, match):
+    kind = check_records.Zoom(datasets.manifest(MINI, mini_zoom_pairs))
+    record = datasets.load(MINI, mini_zoom_pairs, "test")[0]
+    with pytest.raises(UserError, match=match):
+        kind.add("test", record | change)

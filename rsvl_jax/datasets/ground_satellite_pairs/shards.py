@@ -64,7 +64,7 @@ def write(
     from rsvl_jax.datasets import building  # which builds on this package's records
 
     directory = _write_shards(name, staging, examples, beam_options)
-    counts, fingerprint = _read_back(directory)
+    counts, fingerprint = read_back(directory)
     if finish is not None:
         finish(directory, counts)
     versions = {p: importlib.metadata.version(p) for p in (*_PACKAGES, *packages)}
@@ -104,7 +104,7 @@ def _keyed(first: Mapping[str, Any], rest: Iterator[Mapping[str, Any]]) -> Itera
         yield record["id"], example(record)
 
 
-def _read_back(directory: str) -> tuple[dict[str, int], str]:
+def read_back(directory: str) -> tuple[dict[str, int], str]:
     """Records of each split and a hash over all of them, from what lies on the disk."""
     digest, counts = hashlib.sha256(), dict.fromkeys(("train", "validation", "test"), 0)
     for split in counts:
