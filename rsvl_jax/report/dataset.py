@@ -90,24 +90,29 @@ def _share(count: int, found: Survey) -> str:
 
 
 def _sizes(found: Survey) -> Safe:
-    sides: dict[str, dict[int, int]] = {"Image width": {}, "Image height": {}}
+    """Histograms, and a line of what is the same in all records."""
+    counts: dict[tuple[str, str], dict[int, int]] = {
+        ("Image width", "px"): {},
+        ("Image height", "px"): {},
+    }
     for size, count in found.sizes.items():
-        for (_, known), side in zip(sides.items(), size, strict=True):
+        for known, side in zip(counts.values(), size, strict=True):
             known[side] = known.get(side, 0) + count
-    charts = [_figure(name, known, "px") for name, known in sides.items() if known]
     if found.captions:
-        charts.append(_figure("Caption length", found.lengths, "words"))
-        charts.append(_figure("Captions of a record", found.captions_each, "captions"))
-    if not charts:
+        counts["Caption length", "words"] = found.lengths
+        counts["Captions of a record", "captions"] = found.captions_each
+    same = [
+        f"{t.lower()} {next(iter(c)):,} {unit}" for (t, unit), c in counts.items() if len(c) == 1
+    ]
+    charts = [_figure(title, c, unit) for (title, unit), c in counts.items() if len(c) > 1]
+    if not same and not charts:
         return missing("It holds neither images nor captions.")
-    return tag("div", charts, class_="curves")
+    words = tag("p", f"The same everywhere: {', '.join(same)}.", class_="note") if same else None
+    return tag("div", words, tag("div", charts, class_="curves"))
 
 
 def _figure(title: str, counts: Mapping[int, int], unit: str) -> Safe:
     values = np.repeat([*counts], [*counts.values()])
-    if len(counts) == 1:
-        same = tag("p", f"all {values[0]:,} {unit}")
-        return tag("figure", tag("figcaption", tag("div", tag("b", title)), same))
     usual = f"median {np.median(values):g}, from {values.min():,} to {values.max():,} {unit}"
     caption = tag("figcaption", tag("div", tag("b", title)), tag("p", usual))
     label = f"Histogram of {title.lower()}: {usual}"

@@ -13,7 +13,7 @@ from rsvl_jax.datasets.survey import captions
 from rsvl_jax.report.images import element
 from rsvl_jax.report.markup import Safe, tag
 
-_SIDE = 160  # pixels of a thumbnail
+_SIDE = 152  # pixels of a thumbnail
 _SMALL = 78  # of one among many
 _PHOTOS = 4  # ground photos that are shown beside a tile
 _QUALITY = 75

@@ -69,7 +69,7 @@ def test_counts_and_what_was_left_out(page):
     assert "<dd>91.7 %</dd>" in page  # with a place: all but one
     left = section(page, "left")
     assert "image is missing" in left and "row put together with the first of its image" in left
-    assert "all 60 px" in section(page, "sizes") and "<svg" in section(page, "sizes")
+    assert "image width 60 px" in section(page, "sizes") and "<svg" in section(page, "sizes")
 
 
 def test_words_places_and_repeats(page):
