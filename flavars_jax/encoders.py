@@ -18,7 +18,7 @@ Tree = Any
 class EncoderFactory:
     """Compiles the encoders of an objective once, for any parameters."""
 
-    def __init__(self, objective: FlavarsObjective, tokenizer: Tokenizer):
+    def __init__(self, objective: FlavarsObjective, tokenizer: Tokenizer | None):
         self._objective = objective
         self._tokenizer = tokenizer
         self._images = jax.jit(self._embed_images)
@@ -51,10 +51,11 @@ class EncoderFactory:
         return self._objective.embed_images(params, frozen, images)
 
     def _text_encoder(self, params: Tree, frozen: Tree) -> Callable[[list[str]], jax.Array]:
-        length = self._objective.settings.text.max_length
+        length, tokenizer = self._objective.settings.text.max_length, self._tokenizer
+        assert tokenizer is not None  # texts are embedded only where there are captions
 
         def encode(texts: list[str]) -> jax.Array:
-            rows = [self._tokenizer.encode(text, length) for text in texts]
+            rows = [tokenizer.encode(text, length) for text in texts]
             ids, masks = (np.stack(column) for column in zip(*rows, strict=True))
             return self._texts(params, frozen, ids, masks)["text_space"]
 

@@ -49,13 +49,15 @@ class Experiment:
         mesh = mesh_from(config.mesh)
         check_batch(config.data.batch_size, mesh)
         inputs = Inputs.open(config, captions.tokenizer(config, workdir))
-        with config.unlocked():
-            # What the tokenizer has is what the model needs: less if the captions are few.
-            config.model.text.vocab_size = inputs.tokenizer.vocab_size
+        if inputs.tokenizer is not None:
+            with config.unlocked():
+                # What the tokenizer has is what the model needs: less if the captions are few.
+                config.model.text.vocab_size = inputs.tokenizer.vocab_size
         return cls(config, workdir, inputs, mesh)
 
     def train(self) -> TrainState:
         """Trains to the configured length, from the newest checkpoint if there is one."""
+        tokenizer = self.inputs.tokenizer
         return loop.fit(
             config=self.config,
             objective=self.objective,
@@ -66,7 +68,7 @@ class Experiment:
             workdir=self.workdir,
             mesh=self.mesh,
             evaluate=self._evaluate,
-            assets={captions.FILE: self.inputs.tokenizer.model},
+            assets={} if tokenizer is None else {captions.FILE: tokenizer.model},
             initial=init_from.initial(self.config, self.objective.architecture()),
         )
 

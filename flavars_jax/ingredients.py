@@ -102,7 +102,7 @@ def manifests(
 ) -> dict[str, Any]:
     """The manifest of a run on these data sets: that of the only one, or of all of them.
 
-    Of a mixture: "splits" and "has" are sums, "parts" has name, version, fingerprint and weight of
+    Of a mixture: "splits" and "has" are sums, "mixture" has name, version, fingerprint and weight of
     each by its number, and all else is that of the first. others: stream -> data set, which are
     told under "unimodal".
     """
@@ -132,7 +132,7 @@ def _mixed(parts: Sequence[Ingredient], found: Sequence[dict[str, Any]]) -> dict
             for split in found[0]["splits"]
         },
         "has": {"train": {"located": sum(map(_located, found))}},
-        "parts": told,
+        MIXTURE: told,
     }
 
 
@@ -147,17 +147,21 @@ def load(parts: Sequence[Ingredient], directory: str) -> pairs.Source:
     sources = [datasets.load(part.name, directory, "train") for part in parts]
     if len(sources) == 1:
         return sources[0]
+    needed = ("image", "captions") if _has(sources[0], "captions") else ("image",)
     for part, source in zip(parts, sources, strict=True):
-        _check_fields(part.name, source)
+        _check_fields(part.name, source, needed)
     return mixtures.Mixture(sources, [part.weight for part in parts])
 
 
-def _check_fields(name: str, source: pairs.Source) -> None:
+def _check_fields(name: str, source: pairs.Source, needed: Sequence[str]) -> None:
     """UserError where a part has not what all rows of a batch must have; places may be missing."""
-    record = source[0] if len(source) else {}
-    missing = [what for what in ("image", "captions") if not record.get(what)]
+    missing = [what for what in needed if not _has(source, what)]
     if missing:
         raise UserError(
             f"data.mixture: the records of {name!r} have no {' and no '.join(missing)}: leave it "
             "out, or feed it to data.unimodal.image or data.unimodal.text"
         )
+
+
+def _has(source: pairs.Source, what: str) -> bool:
+    return bool(len(source) and source[0].get(what))

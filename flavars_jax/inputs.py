@@ -34,7 +34,7 @@ class Inputs:
     Attributes:
       manifest: of the dataset; of a mixture, of all its parts.
       train: the training split, a `mixtures.Mixture` where there are several.
-      tokenizer: of the captions; that of the first part.
+      tokenizer: of the captions; that of the first part, or of the texts alone; None without any.
       name: of the dataset, the first of a mixture: it is the one that the run is scored on.
       parts: the datasets that `train` is of.
       unimodal: stream -> the source of its own, where it has one.
@@ -42,7 +42,7 @@ class Inputs:
 
     manifest: dict[str, Any]
     train: pairs.Source
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     name: str
     directory: str
     parts: tuple[Ingredient, ...] = (Ingredient(""),)
@@ -52,7 +52,7 @@ class Inputs:
     def open(cls, config: ConfigDict, tokenizer: Tokenizer | None = None) -> "Inputs":
         """Opens the datasets of `config.data`, building first what is missing.
 
-        tokenizer: None for that of the first dataset.
+        tokenizer: None for that of the first dataset with captions.
         """
         parts, directory = ingredients.ingredients(config.data), config.data.dir
         others = ingredients.unimodal(config.data)
@@ -60,8 +60,7 @@ class Inputs:
             datasets.ensure(name, directory)
         name = parts[0].name
         if tokenizer is None:
-            path = datasets.artifact(name, directory, captions.FILE)
-            tokenizer = SentencePieceTokenizer(path)
+            tokenizer = _tokenizer([name, *filter(None, [others.get("text")])], directory)
         return cls(
             manifest=ingredients.manifests(parts, others, directory),
             train=ingredients.load(parts, directory),
@@ -153,12 +152,13 @@ class Inputs:
 
     def _streams(self, config: ConfigDict, settings: Settings) -> dict[str, pipeline.Stream]:
         sizes = stream_sizes(config)
+        _check_texts(config, settings, self.manifest)
         wholes = [
             transform(config, settings, self.tokenizer, source, self.manifest, part)
             for source, part in zip(self._sources(), self.parts, strict=True)
         ]
         return {
-            name: pipeline.Stream(*self._stream(name, wholes), size)
+            name: pipeline.Stream(*self._stream(name, wholes, config, settings), size)
             for name, size in sizes.items()
             if size
         }
@@ -168,14 +168,45 @@ class Inputs:
         return train.sources if isinstance(train, mixtures.Mixture) else (train,)
 
     def _stream(
-        self, name: str, wholes: list[SampleTransform]
+        self, name: str, wholes: list[SampleTransform], config: ConfigDict, settings: Settings
     ) -> tuple[pairs.Source, pipeline.Transform]:
         """What the rows of a stream are made of. wholes: the paired transform of each part."""
-        if name in self.unimodal:  # prepared as the first part is
-            return self.unimodal[name], _only(name, wholes[0])
+        if name in self.unimodal:
+            source = self.unimodal[name]
+            text = _text(config, config.data, settings, self.tokenizer, source)
+            image = wholes[0].image  # as of the first part
+            return source, _only(name, SampleTransform(image=image, text=text))
         transforms = [_only(name, whole) for whole in wholes]
         several = len(transforms) > 1
         return self.train, mixtures.PartTransform(transforms) if several else transforms[0]
+
+
+def _tokenizer(names: list[str], directory: str) -> SentencePieceTokenizer | None:
+    """That of the first dataset with captions."""
+    for name in names:
+        if captioned(datasets.manifest(name, directory)):
+            return SentencePieceTokenizer(datasets.artifact(name, directory, captions.FILE))
+    return None
+
+
+def captioned(manifest: Mapping[str, Any]) -> bool:
+    """Whether the records of a dataset have captions."""
+    return "captions" in manifest.get("parts", ("captions",))
+
+
+def _check_texts(config: ConfigDict, settings: Settings, manifest: Mapping[str, Any]) -> None:
+    """UserError where a term needs the captions of a dataset that has none."""
+    if captioned(manifest):
+        return
+    asking = settings.on - {"mim", "image_location"}
+    if "text" in ingredients.unimodal(config.data):
+        asking -= {"mlm"}
+    if asking:
+        raise UserError(
+            f"data.name={manifest['name']!r} has no captions, which the terms "
+            f"{', '.join(sorted(asking))} need: choose the preset ':satclip' or ':mae', or a "
+            "dataset with captions"
+        )
 
 
 def _only(stream: str, whole: SampleTransform) -> SampleTransform:
@@ -206,7 +237,7 @@ def stream_sizes(config: ConfigDict) -> dict[str, int]:
 def transform(
     config: ConfigDict,
     settings: Settings,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     others: pairs.Source,
     manifest: Mapping[str, Any],
     part: Ingredient | None = None,
@@ -218,8 +249,7 @@ def transform(
     """
     data, objective = part.data(config) if part else config.data, config.objective
     masks_image = "mim" in settings.on or settings.fuses_masked
-    masks_text = "mlm" in settings.on or settings.fuses_masked
-    swaps = "itm" in settings.on and not settings.hard_itm
+    reads = captioned(manifest)
     return SampleTransform(
         image=ImagePart(
             augmentation=Augmentation(
@@ -236,16 +266,30 @@ def transform(
             visible=settings.mae,
             statistics=_statistics(config, data) if part else None,
         ),
-        text=TextPart(
-            tokenizer,
-            length=settings.text.max_length,
-            mask_count=settings.masked_words if masks_text else 0,
-            mask_probability=objective.text_mask_ratio,
-            swap_probability=objective.itm_swap_probability if swaps else 0.0,
-            others=others,
-            choice=data.get("captions") or "any",
-        ),
+        text=_text(config, data, settings, tokenizer, others) if reads else None,
         location=_location(data, settings, manifest),
+    )
+
+
+def _text(
+    config: ConfigDict,
+    data: ConfigDict,
+    settings: Settings,
+    tokenizer: Tokenizer | None,
+    others: pairs.Source,
+) -> TextPart | None:
+    if tokenizer is None:
+        return None
+    masks = "mlm" in settings.on or settings.fuses_masked
+    swaps = "itm" in settings.on and not settings.hard_itm
+    return TextPart(
+        tokenizer,
+        length=settings.text.max_length,
+        mask_count=settings.masked_words if masks else 0,
+        mask_probability=config.objective.text_mask_ratio,
+        swap_probability=config.objective.itm_swap_probability if swaps else 0.0,
+        others=others,
+        choice=data.get("captions") or "any",
     )
 
 

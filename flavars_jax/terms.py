@@ -39,11 +39,13 @@ NO_VIEWS = Views(None, None)
 def prepare(batch: Batch, mean: Sequence[float], std: Sequence[float]) -> Batch:
     """The batch with the weights of the pairs' rows, float32 [B] "rows": all of them have a say.
 
+    Pairs without texts, whose terms need none, have no such rows.
+
     Images that bring statistics of their own ("image_mean", "image_std", [B, 3]) are normalised
     by them: from here on they are float, and have the run's `mean` and `std` instead.
     """
     batch = {name: _restated(sample, mean, std) for name, sample in batch.items()}
-    if "paired" not in batch:
+    if "itm_label" not in batch.get("paired", {}):
         return batch
     rows = matching.matching_rows(batch["paired"]["itm_label"])
     return batch | {"paired": batch["paired"] | {"rows": rows}}
@@ -233,7 +235,7 @@ def relate(
     if not embeddings:
         return {}
     pairs, positives = batch["paired"], None
-    if model.settings.identical_captions:
+    if model.settings.identical_captions and "text_id" in pairs:
         positives = contrast.caption_positives(
             text_ids=pairs["text_id"], matches=pairs["itm_label"]
         )
@@ -241,9 +243,9 @@ def relate(
     # A swapped text does not part an image from its place: all rows count that have one.
     placed = pairs.get("location_mask")
     matches = {
-        "image_text": (positives, pairs["rows"], None),
+        "image_text": (positives, pairs.get("rows"), None),
         "image_location": (None, None, placed),
-        "text_location": (by_text, pairs["rows"], placed),
+        "text_location": (by_text, pairs.get("rows"), placed),
     }
     return {
         name: _contrast(getattr(model, name), a, b, spread, *matches[name])

@@ -12,7 +12,6 @@ from flavars_jax import inputs as inputs_of
 from flavars_jax.inputs import Inputs
 from flavars_jax.settings import from_config
 from rsvl_jax.data.mixtures import Mixture
-from rsvl_jax.data.pairs import SampleTransform
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.training import resume
@@ -46,8 +45,8 @@ def host_batch(inputs, config):
 
 
 def test_the_manifest_holds_every_part(inputs):
-    assert [inputs.manifest["parts"][n]["weight"] for n in "012"] == [0.5, 0.3, 1.0]
-    assert {part["name"] for part in inputs.manifest["parts"].values()} == {MINI}
+    assert [inputs.manifest["mixture"][n]["weight"] for n in "012"] == [0.5, 0.3, 1.0]
+    assert {part["name"] for part in inputs.manifest["mixture"].values()} == {MINI}
     assert inputs.manifest["splits"]["train"] == 3 * inputs.scored["splits"]["train"]
     assert inputs.scored["name"] == MINI and len(inputs.split("test")) == 60
     assert isinstance(inputs.train, Mixture) and len(inputs.train) == 720
@@ -67,7 +66,7 @@ def test_another_weight_is_another_run(inputs, mini_earth_tiles):
     with pytest.raises(UserError, match=r"data\.mixture"):
         resume.check(told(inputs, config), told(Inputs.open(other), other), "w")
     same_config = told(Inputs.open(other), config)
-    with pytest.raises(UserError, match=r"parts\.0\.weight \(there 0.5, here 0.6\)"):
+    with pytest.raises(UserError, match=r"mixture\.0\.weight \(there 0.5, here 0.6\)"):
         resume.check(told(inputs, config), same_config, "w")
 
 
@@ -98,18 +97,6 @@ def test_own_statistics_become_those_of_the_run():
     expected = (image / 255 - own_mean.reshape(shape)) / own_std.reshape(shape)
     np.testing.assert_allclose(normalised, expected, atol=1e-5)
     np.testing.assert_allclose(found["image"][1], image[1] / 255, atol=1e-6)
-
-
-def test_a_stream_may_have_a_data_set_of_its_own(mini_earth_tiles):
-    config = get_config()
-    config.data.update(name=MINI, dir=mini_earth_tiles, batch_size=16)
-    config.data.streams.update(paired=1.0, image=1.0)
-    config.data.unimodal.update(image="earth_tiles/full", text="earth_tiles/full")
-    assert ingredients.unimodal(config.data) == {"image": "earth_tiles/full"}  # text is off
-    config.data.unimodal.image = MINI
-    inputs = Inputs.open(config)
-    assert inputs.manifest["unimodal"]["image"]["fingerprint"] == inputs.manifest["fingerprint"]
-    assert inputs._stream("image", [SampleTransform()])[0] is inputs.unimodal["image"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +132,7 @@ def test_values_of_the_wrong_type_are_refused():
 )
 def test_parts_without_what_rows_must_have_are_refused(record, match):
     with pytest.raises(UserError, match=match):
-        ingredients._check_fields("a", [record])
+        ingredients._check_fields("a", [record], ("image", "captions"))
 
 
 def test_rows_of_parts_without_places_are_masked():
@@ -165,6 +152,13 @@ def test_rows_of_parts_without_places_are_masked():
     assert not location(None, 10).optional
     with pytest.raises(UserError, match="has no coordinates, which the terms image_location need"):
         location(0, 0)
+
+
+def test_streams_that_are_off_need_no_data_set_of_their_own():
+    config = get_config()
+    config.data.streams.image = 1.0
+    config.data.unimodal.update(image="a", text="b")
+    assert ingredients.unimodal(config.data) == {"image": "a"}
 
 
 def test_a_config_from_before_mixtures_still_opens(mini_earth_tiles):
