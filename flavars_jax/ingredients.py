@@ -102,8 +102,8 @@ def manifests(
 ) -> dict[str, Any]:
     """The manifest of a run on these data sets: that of the only one, or of all of them.
 
-    Of a mixture: "splits" and "has" are sums, "mixture" has name, version, fingerprint and weight of
-    each by its number, and all else is that of the first. others: stream -> data set, which are
+    Of a mixture: "splits" and "has" are sums, "mixture" has name, version, fingerprint and weight
+    of each by its number, and all else is that of the first. others: stream -> data set, which are
     told under "unimodal".
     """
     found = [datasets.manifest(part.name, directory) for part in parts]
