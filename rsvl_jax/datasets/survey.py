@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rsvl_jax.data.transforms import CorruptImage, decode
 from rsvl_jax.datasets import store
+from rsvl_jax.datasets.image_text.alike import DISTANCE, repeats
 from rsvl_jax.datasets.image_text.images import perceptual_hash
 from rsvl_jax.errors import UserError
 
@@ -38,7 +39,7 @@ class Survey:
       words, tags, labels: how often each.
       captions: how often each caption, by its words.
       places: split -> (lon, lat) of the records that have one.
-      hashes: perceptual hash -> the (split, number) of its records.
+      hashes: perceptual hash, split and number of every image.
       unreadable: ids of records whose image cannot be decoded.
       boxed: records with boxes.
     """
@@ -53,7 +54,7 @@ class Survey:
     labels: Counter[str] = field(default_factory=Counter)
     captions: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    hashes: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    hashes: list[tuple[int, str, int]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     boxed: int = 0
 
@@ -87,14 +88,16 @@ class Survey:
             return
         self.sizes[pixels.shape[1], pixels.shape[0]] += 1
         grey = pixels.mean(axis=2).astype(np.uint8)
-        same = self.hashes.setdefault(perceptual_hash(grey, record["image"]), [])
-        same.append((split, number))
+        self.hashes.append((perceptual_hash(grey, record["image"]), split, number))
 
     @property
     def alike(self) -> list[list[tuple[str, int]]]:
-        """Groups of records whose images look alike, the largest first."""
-        groups = [group for group in self.hashes.values() if len(group) > 1]
-        return sorted(groups, key=lambda group: -len(group))
+        """Groups of records whose images look alike, as a build sees it, the largest first."""
+        hashes = np.array([known[0] for known in self.hashes], np.uint64)
+        groups: dict[int, list[tuple[str, int]]] = {}
+        for first, known in zip(repeats(hashes, DISTANCE), self.hashes, strict=True):
+            groups.setdefault(int(first), []).append(known[1:])
+        return sorted((g for g in groups.values() if len(g) > 1), key=lambda group: -len(group))
 
     @property
     def repeated(self) -> list[tuple[str, int]]:

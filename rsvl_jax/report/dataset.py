@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rsvl_jax.datasets import registry, store
+from rsvl_jax.datasets.image_text.alike import DISTANCE
 from rsvl_jax.datasets.survey import Survey, spaced, survey
 from rsvl_jax.errors import UserError
 from rsvl_jax.report import bars, maps, specimens
@@ -175,8 +176,8 @@ def _repeats(found: Survey, pick: Pick) -> Safe:
     if groups:
         alike = sum(map(len, groups))
         words = (
-            f"{alike:,} images in {len(groups):,} groups have one perceptual hash; among these may "
-            "be pictures that only look alike. The largest groups:"
+            f"{alike:,} images in {len(groups):,} groups look alike, by perceptual hashes up to "
+            f"{DISTANCE} bits apart. The largest groups:"
         )
         strips = [_strip(group, pick) for group in groups[:_GROUPS]]
         parts += [tag("h3", "Images"), tag("p", words), tag("div", strips, class_="strips")]

@@ -45,6 +45,13 @@ def test_counts():
     assert found.alike == [[("train", 1), ("train", 3)]]
 
 
+def test_pictures_of_another_quality_look_alike():
+    found = Survey(MANIFEST)
+    for number, image in enumerate((picture(1), picture(2), picture(1, quality=90), picture(3))):
+        found.add("train", number, record(number, image=image))
+    assert found.alike == [[("train", 0), ("train", 2)]]
+
+
 def test_images_that_cannot_be_read_are_told():
     found = Survey(MANIFEST)
     found.add("train", 0, record(0, image=b"<html>"))
