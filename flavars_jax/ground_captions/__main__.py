@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flavars_jax.ground_captions import access, arguments, prompt
 from flavars_jax.ground_captions.costs import Spent
@@ -23,6 +24,9 @@ from flavars_jax.ground_captions.settings import Settings
 from rsvl_jax import runtime
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.training.signals import StopSignal
+
+if TYPE_CHECKING:
+    from flavars_jax.ground_captions.outcome import Outcome
 
 
 def run(argv: Sequence[str]) -> None:
@@ -105,14 +109,12 @@ async def _ask(
     spent = start.budget.spent
     print("\n".join(outcome.lines(found, spent)))
     journal.summarise(outcome.numbers(found, spent))
-    _end(outcome.ended, stop, found, outcome.rows, settings)
+    _end(outcome, stop, found, settings)
 
 
-def _end(
-    ended: Exception | None, stop: StopSignal, found: Plan, asked: int, settings: Settings
-) -> None:
+def _end(outcome: "Outcome", stop: StopSignal, found: Plan, settings: Settings) -> None:
     """Raises what a start ends with that did not ask about all of its rows."""
-    left = found.ask - asked
+    ended, left = outcome.ended, found.ask - outcome.rows
     if isinstance(ended, Spent):
         raise UserError(
             f"stopped before --max_cost={settings.max_cost:g} could be passed, with {left:,} rows "
@@ -121,8 +123,8 @@ def _end(
     if ended is not None:
         detail = getattr(ended, "detail", "")
         raise UserError(f"{ended}: {detail}" if detail else str(ended))
-    if stop.requested and left:
-        raise Preempted(f"{left:,} rows left; run the same command again")
+    if stop.requested and (left or outcome.dropped):
+        raise Preempted(f"{left + outcome.dropped:,} rows left; run the same command again")
 
 
 if __name__ == "__main__":

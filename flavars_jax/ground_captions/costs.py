@@ -105,6 +105,7 @@ class Budget:
                 self._aside += most
                 return most
             if self._aside <= 0:
+                self._changed.set()  # whoever waits beside this one waits for nothing, too
                 raise Spent
             self._changed.clear()
             await self._changed.wait()

@@ -51,8 +51,12 @@ def plan(rows: Rows, done: Set[str], prompt: Prompt, settings: Settings) -> Plan
     total = before = waiting = 0
     words, draw = 0.0, random.Random(0)
     sample: list[Row] = []
+    seen: set[str] = set()
     for row in rows:
         total += 1
+        if row.id in seen:
+            continue  # counted where rows are asked about
+        seen.add(row.id)
         if row.id in done:
             before += 1
         elif isinstance(row, Row):

@@ -61,11 +61,11 @@ class Run:
                 await asyncio.wait({work, ended, writer}, return_when=asyncio.FIRST_COMPLETED)
                 await self._let_finish(work, writer, stop)
                 await _end(work)
-                self._written.put_nowait(None)
-                await writer
             finally:
-                for task in (work, watch, ended, writer):
+                for task in (watch, ended):
                     task.cancel()
+                self._written.put_nowait(None)  # what was paid for is kept, whatever went wrong
+                await writer
         self.outcome.seconds = time.monotonic() - start
         return self.outcome
 
