@@ -25,12 +25,13 @@ TERMS = (
     "image_text",
     "image_location",
     "text_location",
+    "phrase_region",
 )
 
 # A number, or a ramp: {"from": 0.0, "to": 1.0, "start": 0, "end": 1000} in steps. The papers weigh
 # all alike; in a short run the contrasts, fewer than the masked terms, are to say as much as they.
 WEIGHTS = dict.fromkeys(TERMS, 1.0) | dict.fromkeys(("image_text", "image_location"), 2.0)
-WEIGHTS["text_location"] = 0.0
+WEIGHTS |= {"text_location": 0.0, "phrase_region": 0.0}
 
 
 def get_config(presets: str = "") -> config_dict.ConfigDict:
@@ -121,6 +122,9 @@ def _embedded() -> config_dict.ConfigDict:
         # What stands for an image in the contrasts. FLAVA takes the class token, "cls"; by the
         # mean of the patches a short run teaches every patch directly.
         image_pooling="mean",
+        # Boxes of an image in phrase_region (drawn where there are more), tokens of their phrases.
+        regions=8,
+        phrase_length=16,
         logit_scale_init=2.6592,  # ln(1 / 0.07)
         logit_scale_max=4.6052,  # ln 100
     )
@@ -177,7 +181,7 @@ def _mae(config: config_dict.ConfigDict) -> None:
 PRESETS: dict[str, common.Preset] = {
     "base": _base,
     "large": _large,
-    "flavars": _only(*TERMS[:-1]),
+    "flavars": _only(*TERMS[:-2]),
     "flava": _only("mim", "mlm", "mmm_image", "mmm_text", "itm", "image_text"),
     "clip": _only("image_text"),
     "mae": _mae,

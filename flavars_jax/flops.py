@@ -94,7 +94,18 @@ def _contrasts(s: Settings) -> float:
     cost = ("image_text" in s.on) * 2 * (image + text) * s.embed_dim
     cost += ("image_location" in s.on) * 2 * image * s.location.dim
     cost += ("text_location" in s.on) * 2 * text * s.location.dim
-    return cost + bool(s.on & {"image_location", "text_location"}) * _location(s.location)
+    regions = ("phrase_region" in s.on) * s.regions * _region(s)
+    return cost + regions + bool(s.on & {"image_location", "text_location"}) * _location(s.location)
+
+
+def _region(s: Settings) -> float:
+    """A phrase through the text tower, a mean of patches, both projected."""
+    image, text = s.image.transformer.width, s.text.transformer.width
+    return (
+        _stack(s.text.transformer, s.phrase_length)
+        + 2 * s.patches * image
+        + 2 * (image + text) * s.embed_dim
+    )
 
 
 def _location(cfg: LocationConfig) -> float:

@@ -17,7 +17,7 @@ from flavars_jax.settings import Settings, channels
 from rsvl_jax import datasets
 from rsvl_jax.data import mixtures, pairs, pipeline, prefetch
 from rsvl_jax.data.codebook import fit_patch_codebook
-from rsvl_jax.data.pairs import ImagePart, LocationPart, SampleTransform, TextPart
+from rsvl_jax.data.pairs import ImagePart, LocationPart, RegionPart, SampleTransform, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
 from rsvl_jax.data.transforms import Augmentation, decode, resize
 from rsvl_jax.errors import UserError
@@ -268,6 +268,7 @@ def transform(
         ),
         text=_text(config, data, settings, tokenizer, others) if reads else None,
         location=_location(data, settings, manifest),
+        regions=_regions(settings, tokenizer, manifest) if tokenizer else None,
     )
 
 
@@ -316,6 +317,21 @@ def _statistics(config: ConfigDict, data: ConfigDict) -> Any:
     if not any({"mean", "std"} & set(keys) for keys in own):
         return None
     return channels("data.mean", data.mean), channels("data.std", data.std)
+
+
+def _regions(
+    settings: Settings, tokenizer: Tokenizer, manifest: Mapping[str, Any]
+) -> RegionPart | None:
+    """None where no term asks for boxes."""
+    if "phrase_region" not in settings.on:
+        return None
+    counts = manifest.get("has", {}).get("train")
+    if counts is not None and not counts["with_boxes"]:
+        raise UserError(
+            f"data.name={manifest['name']!r} has no phrases with boxes, which the term "
+            "phrase_region needs: see docs/grounded_captions.md, or set its weight to 0"
+        )
+    return RegionPart(tokenizer, settings.regions, settings.phrase_length)
 
 
 def _unpaired(text: TextPart | None) -> TextPart | None:

@@ -103,6 +103,7 @@ class FlavarsModel(nnx.Module):
         self.image_text = head("image_text", s.embed_dim, "image", "text")
         self.image_location = head("image_location", s.location.dim, "image")
         self.text_location = head("text_location", s.location.dim, "text")
+        self.phrase_region = head("phrase_region", s.embed_dim)  # projects as image_text does
 
     def normalize(self, images: jax.Array) -> jax.Array:
         """Pixels uint8 (or float in [0, 1]) [B, H, W, 3] -> float32 less the mean, over the std."""
@@ -167,7 +168,7 @@ class FlavarsModel(nnx.Module):
 class ContrastHead(nnx.Module):
     """Projections of the class tokens of `towers` into one space, and its logit scale (and bias).
 
-    A location encoder already ends in the space: it has no projection.
+    A location encoder already ends in the space: it has no projection. Without towers: a scale.
     """
 
     def __init__(self, s: Settings, dim: int, towers: tuple[str, ...], rngs: nnx.Rngs):

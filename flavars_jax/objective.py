@@ -12,10 +12,11 @@ Config keys that it reads (checked in `settings`, explained beside their values 
 | model             | embed_dim, location_dim, activation, init_std, dropout, scan, remat,     |
 |                   | attention, dtype                                                         |
 | objective.weights | mim, mlm, mmm_image, mmm_text, itm, image_text, image_location,          |
-|                   | text_location                                                            |
+|                   | text_location, phrase_region                                             |
 | objective         | mim_design, image_tokenizer, codebook_size, image_mask_ratio,            |
 |                   | text_mask_ratio, norm_pixels, itm_negatives, identical_captions,         |
-|                   | contrast, image_pooling, logit_scale_init, logit_scale_max               |
+|                   | contrast, image_pooling, logit_scale_init, logit_scale_max, regions,     |
+|                   | phrase_length                                                            |
 | contrast          | implementation, inner: see `losses.distributed.Spread`                   |
 | data              | mean, std, streams                                                       |
 
@@ -29,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from flavars_jax import flops, inference, terms
+from flavars_jax import flops, inference, regions, terms
 from flavars_jax.model import FlavarsModel
 from flavars_jax.settings import CONTRASTS, from_config
 from rsvl_jax.errors import UserError
@@ -183,7 +184,8 @@ class FlavarsObjective(Split):
         return functional.bind(self._graph, params, frozen)
 
     def _scales(self, params: Tree) -> dict[str, jax.Array]:
-        return {name: params[name]["scale"]["value"] for name in self.contrasts}
+        scaled = (*self.contrasts, *(self.settings.on & {regions.NAME}))
+        return {name: params[name]["scale"]["value"] for name in scaled}
 
     def _checked(self, codebook: Any) -> Tree | None:
         """The codebook as the frozen tree of the tokenizer."""

@@ -25,6 +25,7 @@ TERMS = (
     "image_text",
     "image_location",
     "text_location",
+    "phrase_region",
 )
 CONTRASTS = ("image_text", "image_location", "text_location")
 # The first choice is the default of a config without that key.
@@ -43,7 +44,8 @@ class Settings:
 
     weights: of the terms that are on, the others are not there; mim_design and the following:
     config keys of the same names; masked_patches: patches that MIM hides in each image;
-    masked_words: places for hidden tokens in each text; streams: share of the batch's rows.
+    masked_words: places for hidden tokens in each text; regions: of an image, at the most, and
+    phrase_length: tokens of their phrases; streams: share of the batch's rows.
     """
 
     image: VitConfig
@@ -65,6 +67,8 @@ class Settings:
     image_pooling: str
     logit_scale_init: float
     logit_scale_max: float | None
+    regions: int
+    phrase_length: int
     streams: Mapping[str, float]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -138,6 +142,8 @@ def from_config(config: Any) -> Settings:
         identical_captions=objective.identical_captions,
         logit_scale_init=objective.logit_scale_init,
         logit_scale_max=objective.logit_scale_max,
+        regions=_positive("objective.regions", objective.get("regions", 8)),
+        phrase_length=_positive("objective.phrase_length", objective.get("phrase_length", 16)),
         streams=_streams(config.data.streams),
         mean=channels("data.mean", config.data.mean),
         std=channels("data.std", config.data.std),
@@ -284,6 +290,8 @@ def _check(settings: Settings) -> None:
             "objective.itm_negatives='hard' draws by image-text similarity: "
             "give objective.weights.image_text a weight, or use 'swap'"
         )
+    if "phrase_region" in settings.on:
+        _check_regions(settings)
     if settings.mae and settings.image.transformer.width % 4:
         raise UserError(
             f"model.image.width={settings.image.transformer.width} must be divisible by 4 "
@@ -294,4 +302,17 @@ def _check(settings: Settings) -> None:
         raise UserError(
             f"objective.codebook_size={settings.codebook_size}: "
             f"the 'dalle' tokenizer has {dvae.VOCAB} codes"
+        )
+
+
+def _check_regions(settings: Settings) -> None:
+    if "image_text" not in settings.on:
+        raise UserError(
+            "objective.weights.phrase_region compares in the space of image and text: give "
+            "objective.weights.image_text a weight, too"
+        )
+    if not 3 <= settings.phrase_length <= settings.text.max_length:
+        raise UserError(
+            f"objective.phrase_length={settings.phrase_length} must lie between 3 and "
+            f"model.text.length={settings.text.max_length}"
         )

@@ -1,6 +1,7 @@
 """Which pass feeds which loss of FLAVARS (facebookresearch/multimodal flava/model.py unless said).
 
     clean image, clean text    -> image_text, image_location, text_location; itm by hard negatives
+    clean image, its phrases   -> phrase_region, see `regions`
     masked image               -> mim
     masked text                -> mlm
     masked image + masked text -> fusion -> mmm_image, mmm_text, itm
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from flavars_jax import regions
 from flavars_jax.model import ContrastHead, FlavarsModel, Sample, Views, interleave, named_key
 from rsvl_jax.losses import contrastive, masked, matching
 from rsvl_jax.losses.distributed import DENSE, Spread
@@ -31,7 +33,7 @@ from rsvl_jax.training.objective import Term
 
 Batch = dict[str, Sample]
 Head = Callable[[jax.Array], jax.Array]
-Embeddings = dict[str, tuple[jax.Array, jax.Array]]  # by contrast, [B, E] each
+Embeddings = dict[str, tuple[jax.Array, jax.Array]]  # by contrast, [B, E] each; regions [B, R, E]
 Rows = jax.Array | None  # weights of the rows, float [B]; None: all count
 NO_VIEWS = Views(None, None)
 
@@ -222,6 +224,8 @@ def _embeddings(
         found["image_location"] = model.image_location.image(model.pool(image.tokens)), place
     if "text_location" in on:
         found["text_location"] = model.text_location.text(text.tokens[:, 0]), place
+    if regions.NAME in on:
+        found[regions.NAME] = regions.embed(model, pairs, image, named_key(rng, "phrases"))
     return found
 
 
@@ -247,10 +251,14 @@ def relate(
         "image_location": (None, None, placed),
         "text_location": (by_text, pairs.get("rows"), placed),
     }
-    return {
-        name: _contrast(getattr(model, name), a, b, spread, *matches[name])
-        for name, (a, b) in embeddings.items()
+    found = {
+        name: _contrast(getattr(model, name), *embeddings[name], spread, *how)
+        for name, how in matches.items()
+        if name in embeddings
     }
+    if regions.NAME in embeddings:
+        found[regions.NAME] = regions.relate(model, embeddings[regions.NAME], pairs, spread)
+    return found
 
 
 def _contrast(

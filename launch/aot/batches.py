@@ -79,6 +79,8 @@ def flavars(config: ConfigDict, settings: Settings, mesh: Mesh) -> Tree:
         "captions": ["a tile"],
         "lon": 0.0,
         "lat": 0.0,
+        "phrases": ["a tile"],
+        "boxes": np.array([[0, 0, side, side]], np.float32),
     }
     tokenizer: Any = Tokenizer(settings.text.vocab_size)
     inputs = flavars_jax.inputs.Inputs({}, Records(record), tokenizer, "", "")

@@ -17,9 +17,11 @@ from rsvl_jax.data.transforms import (
     Augmentation,
     CorruptImage,
     Turn,
+    View,
     check_location,
     decode,
     jitter_location,
+    keep_visible,
 )
 from rsvl_jax.errors import UserError
 
@@ -69,15 +71,15 @@ class ImagePart:
         if self.masking not in ("block", "random"):
             raise UserError(f"masking {self.masking!r} is unknown; use 'block' or 'random'")
 
-    def __call__(self, record: Record, rng: np.random.Generator) -> tuple[Sample, Turn]:
-        """The sample, and how its image was turned, for what describes it."""
+    def __call__(self, record: Record, rng: np.random.Generator) -> tuple[Sample, View]:
+        """The sample, and how its image was cut and turned, for what describes it."""
         try:
             image = decode(record["image"])
         except CorruptImage as error:
             raise CorruptImage(f"record {record.get('id', '?')!r}: {error}") from error
         view = self.augmentation.draw(rng, image.shape[:2])
         mask = self._mask(rng) if self.mask_count else {}
-        return {"image": view.image(image), **mask, **self._statistics()}, view.turn
+        return {"image": view.image(image), **mask, **self._statistics()}, view
 
     def _statistics(self) -> Sample:
         if self.statistics is None:
@@ -202,6 +204,48 @@ class LocationPart:
 
 
 @dataclass(frozen=True)
+class RegionPart:
+    """Boxes of the image and their phrases, `count` R at the most, phrases of `length` T tokens:
+    `region_boxes` float32 [R, 4] in pixels of the view, `region_mask` bool [R], `region_text` and
+    `region_text_mask` [R, T], `region_id` int32 [R], equal for phrases of the same words.
+
+    Boxes are cut and turned with the image, and the words of direction in their phrases with them;
+    those of which nothing is left are no regions any more. Of more than R some are drawn.
+    """
+
+    tokenizer: Tokenizer = field(repr=False)
+    count: int
+    length: int
+
+    def __call__(self, record: Record, rng: np.random.Generator, view: View) -> Sample:
+        if "boxes" not in record:
+            raise UserError(
+                f"record {record.get('id', '?')!r} has no boxes of phrases: use a data set that "
+                "has, such as earth_tiles, or no term that needs them"
+            )
+        boxes, phrases = keep_visible(view.boxes(record["boxes"]), record["phrases"])
+        kept = np.arange(len(phrases))
+        if len(kept) > self.count:
+            kept = np.sort(rng.permutation(len(kept))[: self.count])
+        words = [view.turn.ways(phrases[i]) for i in kept]
+        return self._padded(boxes[kept], words)
+
+    def _padded(self, boxes: np.ndarray, words: Sequence[str]) -> Sample:
+        # An empty text is a sound one, which attention can read; nobody looks at what it says.
+        texts = [*words, *[""] * (self.count - len(words))]
+        ids, masks = zip(*(self.tokenizer.encode(text, self.length) for text in texts), strict=True)
+        padded = np.zeros((self.count, 4), np.float32)
+        padded[: len(words)] = boxes
+        return {
+            "region_boxes": padded,
+            "region_mask": np.arange(self.count) < len(words),
+            "region_text": np.stack(ids),
+            "region_text_mask": np.stack(masks),
+            "region_id": np.stack([caption_id(text) for text in texts]),
+        }
+
+
+@dataclass(frozen=True)
 class SampleTransform:
     """Record and generator to sample. `copied`: numeric fields of the record to pass on as is.
 
@@ -212,17 +256,24 @@ class SampleTransform:
     text: TextPart | None = None
     location: LocationPart | None = None
     copied: tuple[str, ...] = ()
+    regions: RegionPart | None = None
+
+    def __post_init__(self) -> None:
+        if self.regions is not None and self.image is None:
+            raise UserError("regions need the image that they lie in")
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
         """Keys and shapes as the parts say; images are uint8, normalised later on the device."""
         sample: Sample = {}
-        turn = UNTURNED
+        view = None
         if self.image is not None:
-            sample, turn = self.image(record, rng)
+            sample, view = self.image(record, rng)
         if self.text is not None:
-            sample |= self.text(record, rng, turn)
+            sample |= self.text(record, rng, UNTURNED if view is None else view.turn)
         if self.location is not None:
             sample |= self.location(record, rng)
+        if self.regions is not None and view is not None:
+            sample |= self.regions(record, rng, view)  # draws last: the rest is as without it
         return sample | {name: _narrow(record[name]) for name in self.copied}
 
     def for_evaluation(self) -> "SampleTransform":

@@ -35,7 +35,10 @@ def case(name):
 
 
 CHANGES = {
-    "every term": {"objective__weights__text_location": 1.0},
+    "every term": {
+        "objective__weights__text_location": 1.0,
+        "objective__weights__phrase_region": 1.0,
+    },
     "mae, sigmoid": {
         "objective__mim_design": "mae",
         "objective__contrast": "sigmoid",

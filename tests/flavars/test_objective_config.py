@@ -10,6 +10,8 @@ from flavars_jax.objective import FlavarsObjective
 from flavars_jax.settings import from_config
 from rsvl_jax.errors import UserError
 
+PHRASES = {"objective__weights__phrase_region": 1.0}
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -32,6 +34,9 @@ from rsvl_jax.errors import UserError
         ({"objective__weights__mim": -1.0}, "weight of mim is -1.0"),
         ({"objective__weights__mim": {"from": 0.0}}, "weight of mim"),
         ({"objective__weights__mimm": 1.0}, "['mimm']"),
+        ({"objective__regions": 0}, "objective.regions=0"),
+        ({"objective__phrase_length": 99, **PHRASES}, "phrase_length=99 must lie between 3 and"),
+        ({"objective__weights__image_text": 0.0, **PHRASES}, "weights.image_text a weight, too"),
         ({"objective__text_mask_ratio": 1.0}, "objective.text_mask_ratio=1.0"),
         ({"data__streams__paired": 0.0}, "not all zero"),
         ({"data__streams": {"image": 1.0}}, "data.streams.paired"),

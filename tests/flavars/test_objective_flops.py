@@ -16,6 +16,7 @@ CASES = {
     **{preset: (preset, {}) for preset in tiny.PRESETS},
     "mae with everything": ("flavars", MAE),
     "hard negatives": ("flavars", {"objective__itm_negatives": "hard"}),
+    "phrases and regions": ("clip", {"objective__weights__phrase_region": 1.0}),
     "fourier": ("satclip", {"model__location__kind": "fourier"}),
 }
 
@@ -49,6 +50,8 @@ def test_analytic_flops_are_those_of_the_program(case):
     codes = 2 * tiny.N * 48 * tiny.CODES if model.settings.predicts_codes else 0
     logits = 2 * 16 * sum({"image_text": 8}.get(name, 12) for name in model.contrasts)
     logits += 2 * 16 * 8 * model.settings.hard_itm
+    regions = model.settings.regions * ("phrase_region" in model.settings.on)
+    logits += 2 * 16 * regions * regions * 8
     assert model.flops_per_sample() == pytest.approx(3 * (forward - codes - logits), rel=1e-3)
 
 

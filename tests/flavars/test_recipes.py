@@ -11,15 +11,16 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.training.plan import make_plan
 
+OFF = {"text_location", "phrase_region"}
 EXPECTED = {
-    "": set(TERMS) - {"text_location"},
-    "flavars": set(TERMS) - {"text_location"},
+    "": set(TERMS) - OFF,
+    "flavars": set(TERMS) - OFF,
     "flava": {"mim", "mlm", "mmm_image", "mmm_text", "itm", "image_text"},
     "clip": {"image_text"},
     "mae": {"mim"},
     "satclip": {"image_location"},
-    "base": set(TERMS) - {"text_location"},
-    "large": set(TERMS) - {"text_location"},
+    "base": set(TERMS) - OFF,
+    "large": set(TERMS) - OFF,
 }
 
 

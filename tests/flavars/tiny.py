@@ -16,6 +16,7 @@ PRESETS = ("flavars", "flava", "clip", "mae", "satclip")
 SIZE, PATCH, N = 16, 4, 16
 CODES, VOCAB, LENGTH = 24, 40, 10
 KI, KT, KEEP = 6, 4, 4
+REGIONS, PHRASE = 3, 6
 
 
 def _quick_options():
@@ -44,6 +45,7 @@ def config(preset="flavars", **changes):
     tiny.model.update(embed_dim=8, location_dim=12)
     ratio = KI / N if tiny.objective.mim_design == "codebook" else 1 - KEEP / N
     tiny.objective.update(codebook_size=CODES, image_mask_ratio=ratio, text_mask_ratio=0.3)
+    tiny.objective.update(regions=REGIONS, phrase_length=PHRASE)
     for key, value in changes.items():
         *sections, leaf = key.split("__")
         section = functools.reduce(lambda node, name: node[name], sections, tiny)
@@ -97,6 +99,26 @@ def sample(rows=16, seed=0):
         "itm_label": label,
         "lon": rng.uniform(-180, 180, rows).astype(np.float32),
         "lat": rng.uniform(-80, 80, rows).astype(np.float32),
+        **regions(rows, np.random.default_rng(seed + 100)),
+    }
+
+
+def regions(rows, rng):
+    """Boxes and phrases, of which some are not there; phrases that recur."""
+    corners = np.sort(rng.uniform(0, SIZE, (rows, REGIONS, 2, 2)), axis=2).astype(np.float32)
+    kinds = rng.integers(5, VOCAB, (20, PHRASE)).astype(np.int32)
+    kinds[:, 0] = 2
+    lengths = rng.integers(2, PHRASE + 1, 20)
+    ids = rng.integers(0, 20, (rows, REGIONS))
+    mask = np.arange(PHRASE) < lengths[ids][..., None]
+    there = rng.integers(0, REGIONS + 1, rows)
+    there[:2] = 0, REGIONS
+    return {
+        "region_boxes": corners.reshape(rows, REGIONS, 4),
+        "region_mask": np.arange(REGIONS) < there[:, None],
+        "region_text": np.where(mask, kinds[ids], 0),
+        "region_text_mask": mask,
+        "region_id": ids.astype(np.int32),
     }
 
 
