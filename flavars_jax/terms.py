@@ -251,11 +251,11 @@ def relate(
         "image_location": (None, None, placed),
         "text_location": (by_text, pairs.get("rows"), placed),
     }
-    found = {
-        name: _contrast(getattr(model, name), *embeddings[name], spread, *how)
-        for name, how in matches.items()
-        if name in embeddings
-    }
+    found = {}
+    for name, (alike, rows, present) in matches.items():
+        if name in embeddings:
+            a, b = embeddings[name]
+            found[name] = _contrast(getattr(model, name), a, b, spread, alike, rows, present)
     if regions.NAME in embeddings:
         found[regions.NAME] = regions.relate(model, embeddings[regions.NAME], pairs, spread)
     return found

@@ -67,12 +67,11 @@ class Table:
 
     def describe(self) -> dict[str, Any]:
         """The table, where its images lie, and its columns."""
-        folder = os.path.abspath(self._folder)
-        return {"table": os.path.abspath(self.path), "images": folder, **self.columns}
+        return {"table": os.path.abspath(self.path), "images": self._folder, **self.columns}
 
     @property
     def _folder(self) -> str:
-        return self.images_dir or os.path.dirname(self.path)
+        return os.path.abspath(self.images_dir or os.path.dirname(self.path))
 
     def _lines(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         """Number (from 1, as editors count) and values of each line, or why it has none."""

@@ -16,6 +16,7 @@ _READERS = {
     "s2_100k": ("s2_100k", "S2100K"),
     "images": ("unimodal", "Images"),
     "texts": ("unimodal", "Texts"),
+    "grounded": ("grounded", "Grounded"),
 }
 LAYOUTS = tuple(_READERS)
 
