@@ -71,7 +71,8 @@ def _flat(value: Any, key: str) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             # A list under a name holds tags of its own, or several values of that name.
-            yield from _flat(inner, key if not isinstance(inner, Mapping) else "")
+            own = isinstance(inner, Mapping) or (isinstance(inner, str) and "=" in inner)
+            yield from _flat(inner, "" if own else key)
     else:
         yield _line(f"{key}={value}" if key else str(value))
 

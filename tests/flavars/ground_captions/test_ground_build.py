@@ -12,6 +12,7 @@ from test_ground_captions import World
 
 from configs import flavars
 from flavars_jax.ground_captions.__main__ import run
+from flavars_jax.ground_captions.records import Records
 from flavars_jax.inputs import Inputs
 from flavars_jax.settings import from_config
 from rsvl_jax import datasets
@@ -39,7 +40,8 @@ def test_a_table_becomes_a_data_set_with_boxes(tmp_path):
     assert record["captions"] == [CAPTION, "Row r5."]
     assert record["phrases"] == ["house", "a lake"]
     np.testing.assert_array_equal(record["boxes"], [[4, 8, 16, 24], [0, 0, 32, 32]])
-    assert TAGS[0] in record["tags"]
+    again = {row.lon: row for row in Records("image_text/g", str(tmp_path), "validation")}
+    assert again[5.0].tags == TAGS and again[5.0].caption == CAPTION
 
 
 def test_images_that_moved_are_found(tmp_path):

@@ -32,6 +32,8 @@ def test_tags_in_every_form():
     nested = {"center_tags": {"building": "house"}, "surrounding_tags": [{"natural": "water"}]}
     assert tags(nested) == wanted
     assert tags(json.dumps(nested)) == wanted
+    assert tags({"known": list(wanted), "phrases": [wanted[1]]}) == wanted
+    assert tags({"building": ["house", "barn"]}) == ("building=house", "building=barn")
     assert tags(None) == tags("") == tags([]) == ()
     assert tags("[a=b") == ("[a=b",)
 
