@@ -1,6 +1,7 @@
 """Where the model is, and the key to it, which is shown to nobody."""
 
 import os
+import urllib.request
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -42,6 +43,14 @@ class Access:
     def headers(self) -> dict[str, str]:
         """Headers of a request; the only place where the key goes."""
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    @property
+    def proxy(self) -> str | None:
+        """Of the environment (HTTPS_PROXY, NO_PROXY, ...), None for the straight way."""
+        parts = urlsplit(self.url)
+        if urllib.request.proxy_bypass(parts.hostname or ""):
+            return None
+        return urllib.request.getproxies().get(parts.scheme)
 
     def hide(self, text: str) -> str:
         """The text without the key: servers quote it in errors."""

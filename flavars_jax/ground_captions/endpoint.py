@@ -89,13 +89,16 @@ class Endpoint:
     extra: Mapping[str, Any] = field(default_factory=dict)
     _format: int = 0
     _length: int = 0
+    _proxy: str | None = None
     _session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        # Not by aiohttp's trust_env: it would read ~/.netrc at each request, and fail where that
+        # knows the host.
+        self._proxy = self.access.proxy
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.in_flight),
             timeout=aiohttp.ClientTimeout(total=self.timeout),
-            trust_env=True,  # proxies
         )
         return self
 
@@ -123,7 +126,11 @@ class Endpoint:
         assert self._session is not None
         try:
             async with self._session.post(
-                self.access.chat, json=body, headers=self.access.headers, allow_redirects=False
+                self.access.chat,
+                json=body,
+                headers=self.access.headers,
+                proxy=self._proxy,
+                allow_redirects=False,
             ) as response:
                 data = bytearray()
                 async for chunk in response.content.iter_chunked(1 << 16):

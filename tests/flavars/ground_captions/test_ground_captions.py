@@ -94,6 +94,19 @@ def test_good_answers_are_kept_and_never_asked_for_again(tmp_path, capsys):
     assert world.summary()["spent"] == pytest.approx(9 * (500 + 2 * 50) / 1e6)
 
 
+def test_the_environment_names_a_proxy_and_no_other_credentials(tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    world = World(tmp_path, 2)
+    with serve() as chat:
+        world.ask(chat, limit=1)
+        monkeypatch.setenv("http_proxy", chat.url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "")
+        world.ask("http://model.invalid/v1")
+    assert chat.requests[1]["_path"] == "http://model.invalid/v1/chat/completions"
+    assert [headers["Authorization"] for headers in chat.headers] == [f"Bearer {KEY}"] * 2
+
+
 FAULTS = {
     "r0": completion(answer()),
     "r1": completion("no JSON"),
