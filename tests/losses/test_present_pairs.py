@@ -1,4 +1,4 @@
-"""Pairs that are not there: as if the batch were without them, whatever stands in their place."""
+"""Pairs that are not there, spread over eight devices: as if the batch were without them."""
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,10 @@ from test_spread import BIAS, SCALE, compiled, pairs, placed, spread
 from rsvl_jax.losses import contrastive, relation
 from rsvl_jax.losses.distributed import DENSE
 
-SPREADS = {
-    "dense": DENSE,
-    "blocks": DENSE,
-    "gather": ("gather", "8"),
-    "ring": ("ring", "2x2x2", ("replica", "fsdp")),
-}
+SPREADS = {"gather": ("gather", "8"), "ring": ("ring", "2x2x2", ("replica", "fsdp"))}
 
 
-def term(kind, by=DENSE, block_rows=None):
+def term(kind, by=DENSE):
     def loss(varied, ids, weights, present):
         a, b, scale, bias = varied
         extra = {"logit_bias": bias} if kind == "sigmoid" else {}
@@ -29,7 +24,6 @@ def term(kind, by=DENSE, block_rows=None):
             row_weights=weights,
             present=present,
             spread=by,
-            block_rows=block_rows,
             **extra,
         )
 
@@ -47,11 +41,9 @@ def test_as_if_they_were_left_out(kind, name, repeated):
     few = [None if x is None else x[present] for x in (ids, weights)]
     (total, count), wanted = term(kind)((a[present], b[present], SCALE, BIAS), *few, None)
     a[~present], b[~present] = 50.0, -70.0
-    by = spread(*SPREADS[name]) if isinstance(SPREADS[name], tuple) else DENSE
-    rows = (ids, weights, present)
-    if by is not DENSE:
-        a, b, *rows = placed((a, b, *rows), by)
-    run = term(kind, by, 3 if name == "blocks" else None)
+    by = spread(*SPREADS[name])
+    a, b, *rows = placed((a, b, ids, weights, present), by)
+    run = term(kind, by)
     found, grads = jax.device_get(run((a, b, jnp.float32(SCALE), jnp.float32(BIAS)), *rows))
     np.testing.assert_allclose(found, (total, count), rtol=1e-5)
     for grad, want in zip(grads[:2], wanted[:2], strict=True):
