@@ -1,9 +1,9 @@
 """How many requests `ground_captions` keeps in flight.
 
 `python -m benchmarks.ground_captions [--in_flight=100] [--rows=2000]`: the whole command, from
-JPEGs
-of 512 px on a disk to the journal, against a server of its own process that answers every request
-after the same time. At a latency of L seconds no client can be faster than in_flight / L.
+JPEGs of 512 px on a disk to the journal, against a server in a process of its own that answers
+every request after the same time. At a latency of L seconds no client can do more than
+in_flight / L. "mean in flight" is the server's count over time, up to the last request.
 """
 
 import argparse
