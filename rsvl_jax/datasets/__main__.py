@@ -97,10 +97,9 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _describe(manifest: dict) -> str:
     splits = ", ".join(f"{split} {count}" for split, count in manifest["splits"].items())
-    return (
-        f"{manifest['name']} {manifest['version']}: {splits}; {len(manifest['classes'])} classes; "
-        f"fingerprint {manifest['fingerprint'][:12]}"
-    )
+    classes = f"; {len(manifest['classes'])} classes" if "classes" in manifest else ""
+    head = f"{manifest['name']} {manifest['version']}: {splits}{classes}"
+    return f"{head}; fingerprint {manifest['fingerprint'][:12]}"
 
 
 _COMMANDS = {"build": _build, "check": _check, "list": _list, "show": _show}

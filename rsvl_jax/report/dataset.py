@@ -220,18 +220,18 @@ def _left(name: str, data_dir: str) -> dict[str, dict[str, int]]:
     left = {"Left out": manifest.get("dropped", {}), "Changed": manifest.get("changed", {})}
     summary = os.path.join(registry.find(name).directory(data_dir), "summary.json")
     if os.path.isfile(summary):
-        left |= {f"Left out: {key}": value for key, value in _summary(summary).items()}
+        left |= {f"Left out of the {kind}": counts for kind, counts in _summary(summary).items()}
     return {title: dict(counts) for title, counts in left.items()}
 
 
 def _summary(path: str) -> dict[str, dict[str, int]]:
-    """The counts by reason of a collection's summary.json."""
+    """Kind -> reason -> count of a collection's summary.json."""
     with open(path, encoding="utf-8") as file:
         given = json.load(file)
     return {
-        key: {str(reason): count for reason, count in value.items() if isinstance(count, int)}
-        for key, value in given.items()
-        if isinstance(value, Mapping)
+        kind: told["skipped"]
+        for kind, told in given.items()
+        if isinstance(told, Mapping) and "skipped" in told
     }
 
 

@@ -21,6 +21,7 @@ from graft_jax.pairs.__main__ import parse, run
 from graft_jax.pairs.collect import collect
 from rsvl_jax import datasets
 from rsvl_jax.datasets import ground_satellite_pairs
+from rsvl_jax.datasets.__main__ import run as run_datasets
 from rsvl_jax.datasets.earth_tiles.rasters import data_file
 from rsvl_jax.errors import UserError
 from rsvl_jax.runtime import exit_status
@@ -87,6 +88,19 @@ def test_every_photo_is_accounted_for(collection):
         assert json.load(file) == json.loads(json.dumps(summary))
     for picture in ("pairs_map.png", "photos_per_tile.png"):
         assert np.asarray(Image.open(os.path.join(folder, picture))).std() > 10
+
+
+def test_a_collection_is_checked_and_shown(collection, tmp_path):
+    data_dir, _, summary = collection
+    name, where = "ground_satellite_pairs/small", f"--data_dir={data_dir}"
+    run_datasets(["check", name, where])
+    run_datasets(["show", name, where, f"--output={tmp_path / 'page.html'}", "--pictures=4"])
+    page = (tmp_path / "page.html").read_text()
+    assert f"{sum(summary['tiles']['written'].values())} records; all were read" in page
+    for kind in ("photos", "tiles", "rasters"):
+        shown = summary[kind]["skipped"]
+        assert (f"Left out of the {kind}" in page) == bool(shown)
+        assert all(reason in page for reason in shown)
 
 
 def test_names_and_splits_that_are_not_there(collection, settings):
