@@ -18,7 +18,7 @@ test: lint
 # Beside PyTorch and transformers: in an environment of one's own that has them, or in $(VENV).
 PARITY_PYTHON ?= $(BIN)/python
 test-parity: $(if $(filter $(BIN)/python,$(PARITY_PYTHON)),$(VENV)/.parity)
-	$(PARITY_PYTHON) -m pytest -m parity tests/weights/parity
+	XLA_FLAGS= $(PARITY_PYTHON) -m pytest -m parity tests/weights/parity
 
 # The run of `make train`, exported, predicts the same in transformers.
 test-export: $(if $(filter $(BIN)/python,$(PARITY_PYTHON)),$(VENV)/.parity)
