@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
-from rsvl_jax.datasets.source import Source
+from rsvl_jax.datasets.source import Source, features, texts
 
 _TEXT = ("id", "date", "sensor", "tower")
 _TEXTS = ("photo_ids", "photo_dates")
@@ -24,12 +23,8 @@ def parse(data: bytes) -> dict[str, Any]:
       "" · photos list[bytes], P encoded images or none · embeddings float16 [P, E] or [0, 0] ·
       tower str, the fingerprint of what made the embeddings, or "".
     """
-    try:
-        feature = tf_example_pb2.Example.FromString(data).features.feature
-    except Exception as error:  # protobuf's DecodeError moves between its versions
-        raise ValueError("not a tf.train.Example") from error
-    record: dict[str, Any] = {k: feature[k].bytes_list.value[0].decode() for k in _TEXT}
-    record |= {k: [v.decode() for v in feature[k].bytes_list.value] for k in _TEXTS}
+    feature = features(data)
+    record = texts(feature, _TEXT, _TEXTS)
     record |= {k: _array(feature[k], np.float64) for k in (*_DOUBLES, "lon", "lat")}
     record |= {"lon": float(record["lon"][0]), "lat": float(record["lat"][0])}
     shape = feature["embeddings/shape"].int64_list.value

@@ -11,7 +11,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from rsvl_jax.datasets.image_text import images, places, words
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.reader import Box, Drop, Reader, Row
-from rsvl_jax.datasets.source import Source
+from rsvl_jax.datasets.source import Source, features, texts
 
 _TEXT = ("id", "time", "tags")
 _TEXTS = ("captions", "phrases")
@@ -107,12 +107,8 @@ def parse(data: bytes) -> dict[str, Any]:
     pixel, or NaN · tags str, JSON or "" · phrases list[str] and boxes float32 [M, 4], pixels xmin,
     ymin, xmax, ymax · label int, index into manifest["classes"], -1 none.
     """
-    try:
-        feature = tf_example_pb2.Example.FromString(data).features.feature
-    except Exception as error:  # protobuf's DecodeError moves between its versions
-        raise ValueError("not a tf.train.Example") from error
-    record: dict[str, Any] = {k: feature[k].bytes_list.value[0].decode() for k in _TEXT}
-    record |= {k: [v.decode() for v in feature[k].bytes_list.value] for k in _TEXTS}
+    feature = features(data)
+    record = texts(feature, _TEXT, _TEXTS)
     record |= {k: feature[k].int64_list.value[0] for k in _INTEGERS}
     record |= {k: float(_doubles(feature[k])[0]) for k in _DOUBLES}
     boxes = np.array(feature["boxes"].float_list.value, np.float32)

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
 from rsvl_jax.data.transforms import decode
 from rsvl_jax.datasets.ground_satellite_pairs import record as pairs
-from rsvl_jax.datasets.source import Source
+from rsvl_jax.datasets.source import Source, features
 
 _INTEGERS = ("label", "block", "row", "col")
 
@@ -24,7 +23,7 @@ def parse(data: bytes) -> dict[str, Any]:
       split block · row, col int, top left corner in the mosaic, where the tile has 128 pixels.
     """
     record = pairs.parse(data)
-    feature = tf_example_pb2.Example.FromString(data).features.feature
+    feature = features(data)
     record |= {name: feature[name].int64_list.value[0] for name in _INTEGERS}
     captions = [text.decode() for text in feature["photo_captions"].bytes_list.value]
     ends = np.cumsum(feature["photo_caption_counts"].int64_list.value).tolist()
