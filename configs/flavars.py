@@ -70,6 +70,11 @@ def _embedded() -> config_dict.ConfigDict:
         jitter_degrees=0.1,  # lon/lat, symmetric; a tile is 4.3 degrees wide
         jitter_symmetric=True,
         skip_corrupt=False,
+        # JPEGs at a half, a quarter or an eighth where the crop allows; "full"; or "320": at most
+        # so many pixels long. Decoded images can be kept (see docs/input.md).
+        decode="auto",
+        cache="none",  # "memory", or "disk:DIR"
+        cache_gib=4.0,
         text_buckets=(),
         # Folder of a tokenizer; None: that of the weights that the text tower starts from, or,
         # where it starts from none, that of the data set.

@@ -55,6 +55,11 @@ def _embedded() -> config_dict.ConfigDict:
         flip_vertical=True,
         rotate=True,
         skip_corrupt=False,
+        # JPEGs at a half, a quarter or an eighth where the crop allows; "full"; or "320": at most
+        # so many pixels long. Decoded images can be kept (see docs/input.md).
+        decode="auto",
+        cache="none",  # "memory", or "disk:DIR"
+        cache_gib=4.0,
         mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's
         std=(0.26862954, 0.26130258, 0.27577711),
     )

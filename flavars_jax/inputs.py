@@ -16,6 +16,7 @@ from flavars_jax.ingredients import Ingredient
 from flavars_jax.settings import Settings, channels
 from rsvl_jax import datasets
 from rsvl_jax.data import mixtures, pairs, pipeline, prefetch
+from rsvl_jax.data.cache import cached
 from rsvl_jax.data.codebook import fit_patch_codebook
 from rsvl_jax.data.pairs import ImagePart, LocationPart, RegionPart, SampleTransform, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
@@ -157,8 +158,16 @@ class Inputs:
             transform(config, settings, self.tokenizer, source, self.manifest, part)
             for source, part in zip(self._sources(), self.parts, strict=True)
         ]
+        images = cached(
+            self.train,
+            config.data.cache,
+            gib=config.data.cache_gib,
+            decode=config.data.decode,
+            key=self.manifest["fingerprint"],
+            workers=config.data.workers,
+        )
         return {
-            name: pipeline.Stream(*self._stream(name, wholes, config, settings), size)
+            name: pipeline.Stream(*self._stream(name, images, wholes, config, settings), size)
             for name, size in sizes.items()
             if size
         }
@@ -168,9 +177,17 @@ class Inputs:
         return train.sources if isinstance(train, mixtures.Mixture) else (train,)
 
     def _stream(
-        self, name: str, wholes: list[SampleTransform], config: ConfigDict, settings: Settings
+        self,
+        name: str,
+        images: pairs.Source,
+        wholes: list[SampleTransform],
+        config: ConfigDict,
+        settings: Settings,
     ) -> tuple[pairs.Source, pipeline.Transform]:
-        """What the rows of a stream are made of. wholes: the paired transform of each part."""
+        """What the rows of a stream are made of.
+
+        images: the training split, maybe with a cache. wholes: the paired transform of each part.
+        """
         if name in self.unimodal:
             source = self.unimodal[name]
             text = _text(config, config.data, settings, self.tokenizer, source)
@@ -178,7 +195,8 @@ class Inputs:
             return source, _only(name, SampleTransform(image=image, text=text))
         transforms = [_only(name, whole) for whole in wholes]
         several = len(transforms) > 1
-        return self.train, mixtures.PartTransform(transforms) if several else transforms[0]
+        train = self.train if name == "text" else images
+        return train, mixtures.PartTransform(transforms) if several else transforms[0]
 
 
 def _tokenizer(names: list[str], directory: str) -> SentencePieceTokenizer | None:
@@ -259,6 +277,7 @@ def transform(
                 flip_horizontal=data.flip_horizontal,
                 flip_vertical=data.flip_vertical,
                 rotate=data.rotate,
+                decode=data.decode,
             ),
             patch=settings.image.patch_size,
             mask_count=settings.masked_patches if masks_image else 0,

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 from graft_jax.ground import GroundCache, prepared
 from rsvl_jax import datasets
 from rsvl_jax.data import pairs, pipeline, prefetch
+from rsvl_jax.data.cache import cached
+from rsvl_jax.data.decoding import look
 from rsvl_jax.data.pairs import Record, Sample
-from rsvl_jax.data.transforms import Augmentation, CorruptImage, View, decode
+from rsvl_jax.data.transforms import Augmentation, CorruptImage, View
 from rsvl_jax.datasets import registry
 from rsvl_jax.errors import UserError
 from rsvl_jax.parallel.sharding import batch_sharding
@@ -70,7 +72,15 @@ class Inputs:
 
         cache: the embeddings of the training photos; None: the photos themselves are in the batch.
         """
-        source = Numbered(self.train, cache)
+        tiles = cached(
+            self.train,
+            config.data.cache,
+            gib=config.data.cache_gib,
+            decode=config.data.decode,
+            key=self.manifest["fingerprint"],
+            workers=config.data.workers,
+        )
+        source = Numbered(tiles, cache)
         stream = pipeline.Stream(source, transform(config), config.data.batch_size)
         host = pipeline.mixed_batches(
             {STREAM: stream},
@@ -130,8 +140,10 @@ class PairTransform:
             raise UserError(f"data.photos={self.photos}: draw at least one photo of each tile")
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Sample:
-        image = _decode(record["image"], f"tile {record['id']!r}")
-        view = self.augmentation.draw(rng, image.shape[:2])
+        try:
+            view, image = look(record["image"], self.augmentation, rng)
+        except CorruptImage as error:
+            raise CorruptImage(f"tile {record['id']!r}: {error}") from error
         xy, seen = moved(view, record["photo_xy"])
         slots = np.flatnonzero(seen & record["good"])
         if self.shuffle:
@@ -139,7 +151,7 @@ class PairTransform:
         slots = slots[: self.photos]
         names = [record["photo_ids"][slot] for slot in slots]
         return {
-            "image": view.image(image),
+            "image": image,
             "tile_id": np.int32(record["tile"]),
             "footprint": np.asarray(record["footprint"], np.float32),
             **self._ground(record, slots),
@@ -198,14 +210,8 @@ def transform(config: ConfigDict) -> PairTransform:
             flip_horizontal=data.flip_horizontal,
             flip_vertical=data.flip_vertical,
             rotate=data.rotate,
+            decode=data.decode,
         ),
         photos=data.photos,
         photo_size=config.model.image.size if data.ground == "step" else None,
     )
-
-
-def _decode(data: bytes, what: str) -> np.ndarray:
-    try:
-        return decode(data)
-    except CorruptImage as error:
-        raise CorruptImage(f"{what}: {error}") from error

@@ -61,11 +61,11 @@ class PartTransform:
 
 def order(source: Any, key: Key) -> Order:
     """How a source is drawn from: a mixture by weight, any other in shuffled epochs."""
-    return source.order(key) if isinstance(source, Mixture) else Epochs(key, len(source))
+    return source.order(key) if hasattr(source, "order") else Epochs(key, len(source))
 
 
 def another(source: Any, index: int, rng: np.random.Generator) -> int:
     """A record to take in place of `index`, of the same part of a mixture."""
-    if isinstance(source, Mixture):
+    if hasattr(source, "another"):
         return source.another(index, rng)
     return int(rng.integers(len(source)))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsvl_jax.data import masking
+from rsvl_jax.data.decoding import look
 from rsvl_jax.data.tokenizer import Tokenizer
 from rsvl_jax.data.transforms import (
     Augmentation,
@@ -19,7 +20,6 @@ from rsvl_jax.data.transforms import (
     Turn,
     View,
     check_location,
-    decode,
     jitter_location,
     keep_visible,
 )
@@ -74,12 +74,11 @@ class ImagePart:
     def __call__(self, record: Record, rng: np.random.Generator) -> tuple[Sample, View]:
         """The sample, and how its image was cut and turned, for what describes it."""
         try:
-            image = decode(record["image"])
+            view, image = look(record["image"], self.augmentation, rng)
         except CorruptImage as error:
             raise CorruptImage(f"record {record.get('id', '?')!r}: {error}") from error
-        view = self.augmentation.draw(rng, image.shape[:2])
         mask = self._mask(rng) if self.mask_count else {}
-        return {"image": view.image(image), **mask, **self._statistics()}, view
+        return {"image": image, **mask, **self._statistics()}, view
 
     def _statistics(self) -> Sample:
         if self.statistics is None:

@@ -40,6 +40,8 @@ FREE_KEYS = (
     "data.dir",
     "data.workers",
     "data.threads",
+    "data.cache",
+    "data.cache_gib",
     "data.prefetch",
 )
 
