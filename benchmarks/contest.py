@@ -6,6 +6,7 @@ interleaved because these machines are shared: a slow minute then hits every con
 the ratios of one table stay meaningful when the seconds do not.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -13,6 +14,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+
+import psutil
 
 # Idle contenders must not spin on the cores of the one that runs; huge pages take the page faults
 # of big activations out of the measurement, for everybody.
@@ -25,11 +28,16 @@ ENVIRONMENT = {
 
 
 class Contender:
-    """A contender's process."""
+    """A contender's process.
+
+    `seconds` of each round, and `cpu_seconds` of the process and its children since the round
+    before: work done ahead counts where it is done.
+    """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.peak_bytes = 0
         self._process = subprocess.Popen(
             list(command),
@@ -39,6 +47,7 @@ class Contender:
             env={**os.environ, **ENVIRONMENT},
         )
         self._expect("ready")
+        self._cpu = self._used()
 
     def round(self) -> None:
         """Runs one measured piece of work and keeps its time."""
@@ -47,6 +56,8 @@ class Contender:
         self._process.stdin.flush()
         answer = json.loads(self._line())
         self.seconds.append(answer["seconds"])
+        used, self._cpu = self._cpu, self._used()
+        self.cpu_seconds.append(self._cpu - used)
         self.peak_bytes = max(self.peak_bytes, answer["peak_bytes"])
 
     def close(self) -> None:
@@ -54,6 +65,16 @@ class Contender:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+
+    def _used(self) -> float:
+        """Seconds of CPU so far, of the process and its living children."""
+        total = 0.0
+        main = psutil.Process(self._process.pid)
+        for process in (main, *main.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
 
     def _expect(self, word: str) -> None:
         while self._line().strip() != word:
@@ -90,6 +111,7 @@ def run(commands: Mapping[str, Sequence[str]], rounds: int, warmup: int = 1) -> 
                 contender.round()
                 if index < warmup:
                     contender.seconds.clear()
+                    contender.cpu_seconds.clear()
     finally:
         for contender in contenders:
             contender.close()

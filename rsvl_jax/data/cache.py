@@ -29,9 +29,11 @@ _HEAD = np.dtype(("<i4", 4))  # rows and columns of the pixels, and of the image
 
 
 class Store(Protocol):
-    """Pictures by record number. `used`: bytes of what is kept."""
+    """Pictures by record number."""
 
-    used: int
+    @property
+    def used(self) -> int:
+        """Bytes of what is kept."""
 
     def get(self, index: int) -> Picture | None: ...
 
