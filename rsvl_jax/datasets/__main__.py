@@ -1,6 +1,7 @@
 """`python -m rsvl_jax.datasets build|check|list|show [NAME] --data_dir=DIR`.
 
-`build LAYOUT --source=DOWNLOAD --name=NAME` makes a data set `image_text/NAME` of a download.
+`build LAYOUT --source=DOWNLOAD --name=NAME` makes a data set `image_text/NAME` of a download;
+`bench NAME` measures the input.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from rsvl_jax.datasets import registry, store
+from rsvl_jax.datasets import bench, registry, store
 from rsvl_jax.datasets.image_text import command as image_text
 from rsvl_jax.errors import UserError
 from rsvl_jax.runtime import exit_status
@@ -50,6 +51,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             command.add_argument("--output", default="page.html", help="file to write [page.html]")
             command.add_argument("--records", type=int, default=20_000, help="to read [20000]")
             command.add_argument("--pictures", type=int, default=24, help="to show [24]")
+    bench.add_arguments(commands.add_parser("bench", help="measure the input by stage"))
     arguments = parser.parse_args(argv)
     arguments.name = getattr(arguments, "given", None) or getattr(arguments, "name", "")
     return arguments
@@ -95,6 +97,10 @@ def _show(arguments: argparse.Namespace) -> None:
     print(f"{sum(found.read.values())} records of {name} in {output}")
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    print(bench.run(arguments))
+
+
 def _describe(manifest: dict) -> str:
     splits = ", ".join(f"{split} {count}" for split, count in manifest["splits"].items())
     classes = f"; {len(manifest['classes'])} classes" if "classes" in manifest else ""
@@ -102,7 +108,7 @@ def _describe(manifest: dict) -> str:
     return f"{head}; fingerprint {manifest['fingerprint'][:12]}"
 
 
-_COMMANDS = {"build": _build, "check": _check, "list": _list, "show": _show}
+_COMMANDS = {"build": _build, "check": _check, "list": _list, "show": _show, "bench": _bench}
 
 
 if __name__ == "__main__":
