@@ -69,10 +69,11 @@ class Options:
 
 
 class Batches(Iterator[Batch]):
-    """Iterator over batches; `skipped` lists the ids of the records that were replaced."""
+    """Iterator over batches; `skipped`: ids of the records that were replaced, each once."""
 
     def __init__(self, steps: "_Steps | _EvalSteps", start: int, options: Options):
         self.skipped: list[str] = []
+        self._seen: set[str] = set()  # a record is replaced every epoch: it is told once
         dataset = grain.MapDataset.source(steps)[start:].to_iter_dataset(
             grain.ReadOptions(options.threads, prefetch_buffer_size=2 * options.threads)
         )
@@ -91,7 +92,8 @@ class Batches(Iterator[Batch]):
         except BaseException:  # the end included: nothing is left running
             self.close()
             raise
-        self.skipped += skipped
+        self.skipped += [name for name in dict.fromkeys(skipped) if name not in self._seen]
+        self._seen.update(skipped)
         return batch
 
     def close(self) -> None:

@@ -78,6 +78,8 @@ def _oversampled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         times *= 2
     larger = (size[1] * times, size[0] * times)
     image = cv2.resize(image, larger, interpolation=cv2.INTER_LINEAR)
+    if times == 1:
+        return image
     # Whole factors are OpenCV's fast case of area.
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
 

@@ -25,6 +25,7 @@ from rsvl_jax.datasets import store
 from rsvl_jax.errors import UserError
 
 _RECORDS = 512  # read for the stages
+_THREADS = 4  # of a process that the interpreter's lock hardly slows
 _ENOUGH = 0.95  # of the best rate: fewer workers are as good
 TOKENIZER = "tokenizer.model"
 
@@ -139,6 +140,8 @@ class Work:
         """The whole pipeline with more and more threads, then worker processes."""
         settings = [(0, threads) for threads in _doubling(1, arguments.cores)]
         settings += [(workers, 1) for workers in _doubling(2, arguments.cores)]
+        if arguments.cores >= 2 * _THREADS:
+            settings.append((arguments.cores // _THREADS, _THREADS))
         return [self._rate(arguments, *setting) for setting in settings]
 
     def _rate(self, arguments: argparse.Namespace, workers: int, threads: int) -> Rate:

@@ -17,6 +17,7 @@ from rsvl_jax.data.decoding import Picture
 from rsvl_jax.data.pairs import ImagePart, SampleTransform
 from rsvl_jax.data.transforms import Augmentation, CorruptImage
 from rsvl_jax.errors import UserError
+from rsvl_jax.training import resume
 
 SIZE = 32 * 32 * 3
 
@@ -181,3 +182,13 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
     source = open_cached(TinySource(), f"disk:{tmp_path}/file")
     with pytest.raises(UserError, match="choose another directory"):
         source[0]
+
+
+def test_decoding_belongs_to_the_recipe_and_the_cache_does_not():
+    def metadata(**data):
+        config = {"data": {"decode": "auto", "cache": "none", "cache_gib": 4.0} | data}
+        return {"config": config, "manifest": {}, "layout": {}}
+
+    resume.check(metadata(), metadata(cache="memory", cache_gib=1.0), "run")
+    with pytest.raises(UserError, match=r"data.decode \(there 'auto', here 'full'\)"):
+        resume.check(metadata(), metadata(decode="full"), "run")

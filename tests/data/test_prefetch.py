@@ -60,6 +60,23 @@ def test_it_runs_ahead_by_its_depth_and_no_further(sharding):
     batches.close()
 
 
+def test_the_transfer_goes_on_while_a_step_runs(sharding, monkeypatch):
+    place = jax.make_array_from_process_local_data
+
+    def slow(*arguments):
+        time.sleep(0.02)  # two leaves: 0.04 s a batch
+        return place(*arguments)
+
+    monkeypatch.setattr(jax, "make_array_from_process_local_data", slow)
+    batches = to_device(Counting(limit=12), sharding)
+    next(batches)
+    start = batches.wait_seconds
+    for _ in batches:
+        time.sleep(0.06)  # the step
+    assert batches.wait_seconds - start < 0.2  # of the 0.44 s that the transfers took
+    batches.close()
+
+
 def test_errors_come_in_their_turn_and_again(sharding):
     batches = to_device(Counting(limit=2, error=UserError("record 'tile-7'")), sharding)
     assert [int(next(batches)["paired"]["x"][0, 0]) for _ in range(2)] == [0, 1]
