@@ -105,8 +105,9 @@ def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     rows = images.reshape(*images.shape[:-2], width * 3)
     out = np.empty(rows.shape, np.float32)
     for source, target in zip(rows, out, strict=True):  # one image at a time stays in cache
-        np.multiply(source, scale, out=target, casting="unsafe")
-        np.subtract(target, shift, out=target)
+        target[...] = source
+        target *= scale
+        target -= shift
     return out.reshape(images.shape)
 
 
