@@ -14,6 +14,7 @@ from tiny_records import TinySource, picture
 from rsvl_jax.data import pipeline
 from rsvl_jax.data.cache import Cached, DiskStore, MemoryStore, cached
 from rsvl_jax.data.decoding import Picture
+from rsvl_jax.data.mixtures import Mixture
 from rsvl_jax.data.pairs import ImagePart, SampleTransform
 from rsvl_jax.data.transforms import Augmentation, CorruptImage
 from rsvl_jax.errors import UserError
@@ -192,3 +193,9 @@ def test_decoding_belongs_to_the_recipe_and_the_cache_does_not():
     resume.check(metadata(), metadata(cache="memory", cache_gib=1.0), "run")
     with pytest.raises(UserError, match=r"data.decode \(there 'auto', here 'full'\)"):
         resume.check(metadata(), metadata(decode="full"), "run")
+
+
+def test_a_mixture_is_drawn_from_by_weight_as_without_a_cache():
+    mixture = Mixture([Jpegs(), TinySource(7, corrupt=(2,))], [3.0, 1.0])
+    plain = batches(mixture, skip_corrupt=True)
+    np.testing.assert_array_equal(batches(open_cached(mixture, "memory"), skip_corrupt=True), plain)
