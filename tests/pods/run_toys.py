@@ -1,9 +1,10 @@
 """One of two processes that train the toy: `run_toys.py PROCESS ADDRESS WORKDIR STEPS WHAT`.
 
 WHAT goes wrong on process 1 alone: "nothing"; "metadata" or "arrays" of the newest checkpoint
-cannot be read; "input": its data never come.
+cannot be read; "input": its data never come. Process 1 says which files it changes beside arrays.
 """
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -34,6 +35,20 @@ def break_reading(what):
     setattr(checkpoint.Checkpoints, name, broken)
 
 
+def tell_changes(workdir):
+    """Prints each file of a run but its checkpoints that this process opens to write or removes."""
+
+    def hook(event, arguments):
+        if event not in ("open", "os.rename", "os.remove"):
+            return
+        writes = event != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        path = str(arguments[0])
+        if writes and path.startswith(workdir) and "checkpoints" not in path:
+            print(f"{event} changes {path}", flush=True)
+
+    sys.addaudithook(hook)
+
+
 def main(process, address, workdir, steps, what):
     jax.config.update("jax_num_cpu_devices", 2)
     runtime.start(
@@ -49,6 +64,8 @@ def main(process, address, workdir, steps, what):
     conf = config(steps=steps)
     with conf.unlocked():
         conf.watchdog = {"seconds": 20.0 if what == "input" else 240.0}
+    if process == 1:
+        tell_changes(workdir)
     if process == 1 and what in ("metadata", "arrays"):
         break_reading(what)
 

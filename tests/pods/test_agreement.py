@@ -61,6 +61,7 @@ def test_what_one_cannot_read_no_other_takes(what, tmp_path, cache):
     for steps, wrong in ((12, "nothing"), (16, what)):
         first, second = run(tmp_path / "pod", steps, wrong, cache)
         assert (first[0], second[0]) == (0, 0), first[1] + second[1]
+        assert " changes " not in second[1]  # process 0 alone writes what is not sharded
     assert "restored the checkpoint of step 8" in first[1]
     assert "restored" not in second[1]
     assert sorted(os.listdir(tmp_path / "pod" / "damaged")) == ["12"]
