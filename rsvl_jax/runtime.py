@@ -52,7 +52,6 @@ def start(cache_dir: str | None = None, *, processes: Mapping[str, Any] | None =
     default = os.path.join(os.path.expanduser("~"), ".cache", "rsvl_jax", "xla")
     path = cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
     jax.config.update("jax_compilation_cache_dir", path)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     if processes is not None:
         distributed.start(**processes)
 
