@@ -23,6 +23,7 @@ from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.parallel.sharding import batch_sharding
 
 Tree = Any
+MANIFEST = {"fingerprint": "made up"}  # what batches are told of their data set
 
 
 class Records:
@@ -83,7 +84,7 @@ def flavars(config: ConfigDict, settings: Settings, mesh: Mesh) -> Tree:
         "boxes": np.array([[0, 0, side, side]], np.float32),
     }
     tokenizer: Any = Tokenizer(settings.text.vocab_size)
-    inputs = flavars_jax.inputs.Inputs({}, Records(record), tokenizer, "", "")
+    inputs = flavars_jax.inputs.Inputs(MANIFEST, Records(record), tokenizer, "", "")
     batches = inputs.batches(small, settings, make_mesh(devices=jax.local_devices()[:1]), 0)
     return _abstract(batches, config.data.batch_size // small.data.batch_size, mesh)
 
@@ -101,16 +102,16 @@ def graft(config: ConfigDict, mesh: Mesh) -> Tree:
     }
     inside = config.data.ground == "step"
     cache: Any = None if inside else Embeddings(photos, config.model.embed_dim)
-    inputs = graft_jax.inputs.Inputs({}, Records(record), "", "")
+    inputs = graft_jax.inputs.Inputs(MANIFEST, Records(record), "", "")
     batches = inputs.batches(small, make_mesh(devices=jax.local_devices()[:1]), 0, cache)
     return _abstract(batches, config.data.batch_size, mesh)
 
 
 def _small(config: ConfigDict, batch_size: int) -> ConfigDict:
-    """The config with this batch, read in this process, texts at their full length."""
+    """The config with this batch, read in this process and not kept, texts at full length."""
     small = config.copy_and_resolve_references()
     with small.unlocked():
-        small.data.update(batch_size=batch_size, workers=0, threads=1)
+        small.data.update(batch_size=batch_size, workers=0, threads=1, cache="none")
         small.data.text_buckets = ()
     return small
 
