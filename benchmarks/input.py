@@ -29,11 +29,12 @@ TORCH = {
     "webdataset, Pillow": (True, False),
     "webdataset, same decoder": (True, True),
 }
-# (worker processes, threads, data.decode).
+# (worker processes, threads, data.decode, data.cache).
 OURS = {
-    "ours (threads)": (0, SHAPE.workers, "auto"),
-    "ours (processes)": (SHAPE.workers, 1, "auto"),
-    "ours (threads), decode=full": (0, SHAPE.workers, "full"),
+    "ours (threads)": (0, SHAPE.workers, "auto", "none"),
+    "ours (processes)": (SHAPE.workers, 1, "auto", "none"),
+    "ours (threads), decode=full": (0, SHAPE.workers, "full", "none"),
+    "ours (threads), later epochs with cache=memory": (0, SHAPE.workers, "1024", "memory"),
 }
 PACKAGES = (
     "torch",
@@ -69,16 +70,19 @@ def normalized(batch: dict) -> dict:
 def serve_ours(name: str, folder: str) -> None:
     """Answers rounds with our pipeline."""
     from rsvl_jax.data import pipeline
+    from rsvl_jax.data.cache import cached
     from rsvl_jax.data.pairs import ImagePart, SampleTransform
     from rsvl_jax.data.transforms import Augmentation
 
-    workers, threads, decode = OURS[name]
+    workers, threads, decode, cache = OURS[name]
     transform = SampleTransform(
         ImagePart(
             Augmentation(SHAPE.size, SHAPE.scale, SHAPE.ratio, flip_horizontal=True, decode=decode)
         )
     )
-    tiles = Tiles(load_images(folder))
+    tiles = cached(
+        Tiles(load_images(folder)), cache, gib=1.0, decode=decode, key="", workers=workers
+    )
 
     def start() -> pipeline.Batches:
         return pipeline.train_batches(
