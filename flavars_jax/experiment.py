@@ -76,12 +76,18 @@ class Experiment:
         """Quick scores on the validation blocks, for the curves."""
         return card.as_metrics(self.score(state, "validation", quick=True))
 
-    def score(self, state: TrainState, split: str, *, quick: bool = False) -> list[card.Card]:
-        """Scores the parameters (their average, where one is kept) on a split."""
+    def score(
+        self, state: TrainState, split: str, *, quick: bool = False, untrained: bool = True
+    ) -> list[card.Card]:
+        """Scores the parameters (their average, where one is kept) on a split.
+
+        untrained: whether the same encoder at initialisation stands beside every score.
+        """
         params = averaged(state)
+        beside = untrained and not quick
         return choice.suite_of(self.inputs.scored)(
             self._encoders(params, state.frozen),
-            None if quick else self._encoders(*self._untrained()),
+            self._encoders(*self._untrained()) if beside else None,
             self.inputs.split("train"),
             self.inputs.split(split),
             self.inputs.scored,

@@ -235,7 +235,7 @@ class Experiment:
             return
         bench = self._bench("test", seed=self.config.seed) if self.labelled else None
         if bench is not None and not done:
-            self._score(bench, known, scores)
+            self._write(self._score(bench, known, "test"), scores)
         shown = illustrate(self.inputs, bench, known[0].model)
         if jax.process_index() == 0:
             first = os.path.join(self._folder(self.config.seeds[0]), "metrics.jsonl")
@@ -244,7 +244,12 @@ class Experiment:
                 file.write(locate(first).read_bytes())
             print(f"report: {report.write(self.workdir, shown)}", flush=True)
 
-    def _score(self, bench: Bench, students: list[Contestant], path: str) -> None:
+    def score(self, students: dict[int, TrainState], split: str) -> list[card.Card]:
+        """Scores of the students, the teacher and an untrained student on a split."""
+        known = [self._contestant(seed, state) for seed, state in students.items()]
+        return self._score(self._bench(split, seed=self.config.seed), known, split)
+
+    def _score(self, bench: Bench, students: list[Contestant], split: str) -> list[card.Card]:
         revision = resume.code_revision()
         old, untrained = self.teacher.model(), self.teacher.untrained()
         train = evaluate.read(self.inputs.train)
@@ -254,10 +259,12 @@ class Experiment:
             Contestant("teacher", old, _origin(old, self.teacher.step, revision)),
             Contestant("untrained", untrained, _origin(untrained, 0, revision)),
             train=train,
-            fine=evaluate.fine_means(self.cache("test"), self.inputs.split("test")),
+            fine=evaluate.fine_means(self.cache(split), self.inputs.split(split)),
         )
         others = {evaluate.TEACHER: old, evaluate.UNTRAINED: untrained}
-        cards += segmentation.score(bench, students, others, train=train)
+        return cards + segmentation.score(bench, students, others, train=train)
+
+    def _write(self, cards: list[card.Card], path: str) -> None:
         if jax.process_index() == 0:
             card.write(path, cards)
             print(card.markdown(cards), evaluate.summary(cards), sep="\n", flush=True)

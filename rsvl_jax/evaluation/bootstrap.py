@@ -51,9 +51,13 @@ class Blocks:
         statistic maps summed examples [..., M] to [...], such as `classification.accuracy`.
         Replicates of two models can be subtracted: both saw the same draws.
         """
-        sums = np.zeros((self.draws.shape[1], examples.shape[1]))
-        np.add.at(sums, self.member, examples)
-        return np.asarray(statistic(self.draws @ sums), np.float64)
+        return np.asarray(statistic(self.draws @ self.sums(examples)), np.float64)
+
+    def sums(self, examples: np.ndarray) -> np.ndarray:
+        """Examples [n,M] summed by block, float64 [blocks, M]: all that a bootstrap needs."""
+        found = np.zeros((self.draws.shape[1], examples.shape[1]))
+        np.add.at(found, self.member, examples)
+        return found
 
     def describe(self) -> str:
         """The method in words, for a card."""

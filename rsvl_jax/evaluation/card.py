@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.storage import locate, replace_file
@@ -26,12 +27,14 @@ class Reference:
       value: in the card's unit.
       interval: its confidence interval.
       difference: confidence interval of (card - reference), from shared resamples.
+      block_sums: as a card's, of this predictor.
     """
 
     name: str
     value: float
     interval: Interval | None = None
     difference: Interval | None = None
+    block_sums: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Card:
       seed: of resampling and of sampling training pixels.
       provenance: weights, step and code revision.
       note: what a reader must know beside the number.
+      block_sums: what the metric is a function of, summed by block, float64 [blocks, M], so that
+        scores of other models can be compared on the same draws; not written to scores.json.
     """
 
     task: str
@@ -92,6 +97,7 @@ class Card:
     seed: int = 0
     provenance: Provenance = Provenance()
     note: str = ""
+    block_sums: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -113,9 +119,17 @@ def write(path: str, cards: Sequence[Card]) -> None:
 
     Raises ValueError for a value that is not finite: JSON has no such number.
     """
-    text = json.dumps({"format": FORMAT, "cards": [asdict(card) for card in cards]}, **_STYLE)
+    text = json.dumps({"format": FORMAT, "cards": [as_json(card) for card in cards]}, **_STYLE)
     with replace_file(path) as file:
         file.write(text.encode() + b"\n")
+
+
+def as_json(card: Card) -> dict[str, Any]:
+    """The fields of a card as they are written."""
+    fields = asdict(card)
+    for entry in (fields, *fields["references"]):
+        del entry["block_sums"]
+    return fields
 
 
 _STYLE: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}

@@ -60,6 +60,7 @@ def _card(template: Card, name: str, statistic: Statistic, outcome: Outcome) -> 
         ),
         n=len(outcome.examples),
         per_class=_per_class(name, outcome),
+        block_sums=None if outcome.blocks is None else outcome.blocks.sums(outcome.examples),
     )
 
 
@@ -72,9 +73,10 @@ def _reference(
 ) -> Reference:
     value = _percent(examples, statistic)
     draws = _draws(examples, statistic, blocks)
-    if model is None or draws is None:
+    if model is None or draws is None or blocks is None:
         return Reference(name, value)
-    return Reference(name, value, percentile(draws), percentile(model - draws))
+    bounds = percentile(draws), percentile(model - draws)
+    return Reference(name, value, *bounds, block_sums=blocks.sums(examples))
 
 
 def _percent(examples: np.ndarray, statistic: Statistic) -> float:
