@@ -16,7 +16,7 @@ from flavars_jax.ingredients import Ingredient
 from flavars_jax.settings import Settings, channels
 from rsvl_jax import datasets
 from rsvl_jax.data import mixtures, pairs, pipeline, prefetch
-from rsvl_jax.data.cache import cached
+from rsvl_jax.data.cache import cache_from
 from rsvl_jax.data.codebook import fit_patch_codebook
 from rsvl_jax.data.pairs import ImagePart, LocationPart, RegionPart, SampleTransform, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
@@ -158,14 +158,7 @@ class Inputs:
             transform(config, settings, self.tokenizer, source, self.manifest, part)
             for source, part in zip(self._sources(), self.parts, strict=True)
         ]
-        images = cached(
-            self.train,
-            config.data.cache,
-            gib=config.data.cache_gib,
-            decode=config.data.decode,
-            key=self.manifest["fingerprint"],
-            workers=config.data.workers,
-        )
+        images = cache_from(self.train, config.data, self.manifest["fingerprint"])
         return {
             name: pipeline.Stream(*self._stream(name, images, wholes, config, settings), size)
             for name, size in sizes.items()

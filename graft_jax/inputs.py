@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from graft_jax.ground import GroundCache, prepared
 from rsvl_jax import datasets
 from rsvl_jax.data import pairs, pipeline, prefetch
-from rsvl_jax.data.cache import cached
+from rsvl_jax.data.cache import cache_from
 from rsvl_jax.data.decoding import look
 from rsvl_jax.data.pairs import Record, Sample
 from rsvl_jax.data.transforms import Augmentation, CorruptImage, View
@@ -72,14 +72,7 @@ class Inputs:
 
         cache: the embeddings of the training photos; None: the photos themselves are in the batch.
         """
-        tiles = cached(
-            self.train,
-            config.data.cache,
-            gib=config.data.cache_gib,
-            decode=config.data.decode,
-            key=self.manifest["fingerprint"],
-            workers=config.data.workers,
-        )
+        tiles = cache_from(self.train, config.data, self.manifest["fingerprint"])
         source = Numbered(tiles, cache)
         stream = pipeline.Stream(source, transform(config), config.data.batch_size)
         host = pipeline.mixed_batches(

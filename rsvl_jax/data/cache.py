@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from rsvl_jax.data import mixtures
 from rsvl_jax.data.decoding import AUTO, Picture, decode_within, longest_side
@@ -73,6 +74,18 @@ class Cached:
     def another(self, index: int, rng: np.random.Generator) -> int:
         """As the source replaces a record."""
         return mixtures.another(self.source, index, rng)
+
+
+def cache_from(source: Source, config: ConfigDict, key: str) -> Source:
+    """The source with the cache that a `data` section asks for; see `cached`."""
+    return cached(
+        source,
+        config.cache,
+        gib=config.cache_gib,
+        decode=config.decode,
+        key=key,
+        workers=config.workers,
+    )
 
 
 def cached(
