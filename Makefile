@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/flavars
 
-.PHONY: train test test-parity test-export lint data clean
+.PHONY: train reproduce test test-parity test-export lint data clean
 
 train: $(VENV)/.run
 	$(BIN)/python -m flavars_jax.main --config=configs/flavars.py --workdir=$(WORKDIR)
+
+# The papers' claims in small: four hours of two cores; what is done stays done.
+reproduce: $(VENV)/.run
+	$(BIN)/python -m reproduce --workdir=runs/claims --page=docs/claims.md
 
 data: $(VENV)/.run
 	$(BIN)/python -m rsvl_jax.datasets build --data_dir=data
