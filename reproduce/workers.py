@@ -3,8 +3,9 @@
 import os
 import queue
 import subprocess
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -30,37 +31,34 @@ def run(commands: Mapping[str, list[str]], *, jobs: int, logs: str) -> None:
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for cores in shares(sorted(os.sched_getaffinity(0)), jobs):
         free.put(",".join(map(str, cores)))
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(commands), unit="run") as bar:
-        waiting = {
-            pool.submit(_one, command, free, _log(logs, name)): name
-            for name, command in commands.items()
-        }
-        for done in as_completed(waiting):
-            name = waiting[done]
-            if done.cancelled():
-                continue
-            status = done.result()
+    failed = threading.Event()
+
+    def one(name: str) -> int:
+        cores = free.get()
+        if failed.is_set():
+            free.put(cores)
+            return 0
+        with open(_log(logs, name), "ab") as file:
+            command = [*commands[name], f"--cores={cores}"]
+            status = subprocess.call(command, stdout=file, stderr=file)
+        if status:
+            failed.set()
+        free.put(cores)
+        return status
+
+    with ThreadPoolExecutor(jobs) as pool:
+        statuses = pool.map(one, commands)
+        for name, status in zip(commands, tqdm(statuses, total=len(commands)), strict=True):
             if status:
-                pool.shutdown(wait=False, cancel_futures=True)
                 raise UserError(
                     f"run {name} ended with status {status}: see {_log(logs, name)!r}, and give "
                     "the same command again"
                 )
-            bar.update()
 
 
 def shares(cores: list[int], jobs: int) -> list[list[int]]:
     """The cores of each job: disjoint while there are enough of them."""
     return [cores[job::jobs] or [cores[job % len(cores)]] for job in range(jobs)]
-
-
-def _one(command: list[str], free: "queue.SimpleQueue[str]", log: str) -> int:
-    cores = free.get()
-    try:
-        with open(log, "ab") as file:
-            return subprocess.call([*command, f"--cores={cores}"], stdout=file, stderr=file)
-    finally:
-        free.put(cores)
 
 
 def _log(logs: str, name: str) -> str:
