@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.evaluation import knn
+from rsvl_jax.evaluation import knn, neighbours
+from rsvl_jax.parallel.mesh import make_mesh
 
 
 def brute_force(protocol, train, labels, test, classes):
@@ -66,22 +67,24 @@ def test_weighted_votes_let_one_close_neighbour_win():
     assert knn.classify(uniform, test=test, **arguments).tolist() == [0]
 
 
+@pytest.mark.parametrize("pick", ["host", "device"])
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
-def test_chunks_do_not_change_the_neighbours(metric, monkeypatch):
+def test_chunks_do_not_change_the_neighbours(metric, pick, monkeypatch):
     rng = np.random.default_rng(2)
     gallery = rng.integers(-2, 3, (101, 4)) + 0.0
     queries = rng.integers(-2, 3, (23, 4)) + 0.0
-    similarity, index = knn.neighbours(queries, gallery, k=9, metric=metric)
-    monkeypatch.setattr(knn, "QUERY_CHUNK", 5)
-    monkeypatch.setattr(knn, "GALLERY_CHUNK", 8)
-    chunked = knn.neighbours(queries, gallery, k=9, metric=metric)
+    similarity, index = neighbours.neighbours(queries, gallery, k=9, metric=metric)
+    monkeypatch.setattr(neighbours, "QUERY_CHUNK", 5)
+    monkeypatch.setattr(neighbours, "GALLERY_CHUNK", 8)
+    monkeypatch.setattr(neighbours, "FIRST_CHUNK", 3)
+    chunked = neighbours.neighbours(queries, gallery, k=9, metric=metric, pick=pick)
     np.testing.assert_allclose(chunked[0], similarity, atol=1e-6)
     if metric == "l2":  # Exact in integers: the order within ties must agree as well.
         np.testing.assert_array_equal(chunked[1], index)
 
 
 def test_distances_are_squared_l2():
-    similarity, index = knn.neighbours(
+    similarity, index = neighbours.neighbours(
         np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 0.0]]), k=2, metric="l2"
     )
     np.testing.assert_allclose(similarity, [[-1.0, -25.0]])
@@ -90,4 +93,39 @@ def test_distances_are_squared_l2():
 
 def test_too_few_training_examples_are_an_error():
     with pytest.raises(UserError, match="k=5 needs at least 5 training examples, got 3"):
-        knn.neighbours(np.zeros((1, 2)), np.zeros((3, 2)), k=5, metric="l2")
+        neighbours.neighbours(np.zeros((1, 2)), np.zeros((3, 2)), k=5, metric="l2")
+
+
+@pytest.mark.parametrize("pick", ["host", "device"])
+def test_eight_devices_find_what_one_finds(pick, monkeypatch):
+    """Sizes that do not divide, integers (so that ties are exact), and a gallery in a file."""
+    rng = np.random.default_rng(3)
+    gallery = rng.integers(-2, 3, (203, 4)).astype(np.float32)
+    queries = rng.integers(-2, 3, (37, 4)).astype(np.float32)
+    alone = neighbours.neighbours(queries, gallery, k=6, metric="l2")
+    monkeypatch.setattr(neighbours, "QUERY_CHUNK", 2)
+    monkeypatch.setattr(neighbours, "GALLERY_CHUNK", 50)
+    monkeypatch.setattr(neighbours, "FIRST_CHUNK", 6)
+    mesh = make_mesh(data=4, fsdp=2)
+    shared = neighbours.neighbours(queries, gallery, k=6, metric="l2", mesh=mesh, pick=pick)
+    np.testing.assert_array_equal(shared[0], alone[0])
+    np.testing.assert_array_equal(shared[1], alone[1])
+
+
+def test_a_gallery_may_lie_in_a_file(tmp_path):
+    rng = np.random.default_rng(4)
+    gallery = rng.normal(size=(3000, 8)).astype(np.float32)
+    gallery.tofile(tmp_path / "features")
+    mapped = np.memmap(tmp_path / "features", np.float32, "r", shape=gallery.shape)
+    found = neighbours.neighbours(gallery[:5], mapped, k=1, metric="l2")
+    assert found[1][:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_votes_of_several_labels_a_row_are_sums_over_neighbours():
+    rng = np.random.default_rng(5)
+    train, test = rng.normal(size=(60, 5)), rng.normal(size=(9, 5))
+    labels = rng.random((60, 4)) < 0.4
+    found = knn.votes(knn.L2_5, train=train, train_labels=labels, test=test, num_classes=4)
+    for query, row in zip(test, found, strict=True):
+        nearest = np.argsort(((train - query) ** 2).sum(axis=1))[:5]
+        np.testing.assert_array_equal(row, labels[nearest].sum(axis=0))
