@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rsvl_jax.datasets import registry, store
-from rsvl_jax.datasets.image_text import finish, metadata, scan, shards
+from rsvl_jax.datasets.image_text import finish, metadata, scan, scratch, shards
 from rsvl_jax.datasets.image_text.beam import Beam
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.plan import Plan, plan
@@ -107,7 +107,7 @@ def _prepare(job: Job) -> dict[str, int]:
 
 def _plan(job: Job, rows: np.ndarray, prepared: dict[str, int]) -> Plan:
     try:
-        return plan(rows, job.options)
+        return plan(rows, job.options, job.staging.root)
     except UserError as error:
         why = finish.why_none(job, prepared)
         job.staging.remove()  # as above
@@ -123,7 +123,7 @@ def _scan(job: Job, workers: Crew | Beam) -> None:
 def _write(job: Job, workers: Crew | Beam, chosen: Plan, rows: np.ndarray) -> dict[str, list[dict]]:
     tasks = chosen.shards()
     facts: dict[str, list[dict]] = {split: [] for split, _, _ in tasks}
-    offsets = None if job.reader.random_access else _offsets(rows, job.reader.chunk)
+    offsets = None if job.reader.random_access else _offsets(job, rows)
     made = (_shard(chosen, rows, offsets, *task) for task in tasks)
     bar = tqdm(total=sum(map(len, chosen.orders.values())), desc="writing", unit="row", leave=False)
     with bar:
@@ -153,8 +153,11 @@ def _shard(
     )
 
 
-def _offsets(rows: np.ndarray, chunk: int) -> np.ndarray:
+def _offsets(job: Job, rows: np.ndarray) -> np.ndarray:
     """Where each row's record lies in its chunk's file, int64 [n]; dropped rows have none there."""
-    ends = np.cumsum(rows["size"], dtype=np.int64)
-    begins = ends - rows["size"]
-    return begins - begins[np.arange(len(rows)) // chunk * chunk]
+    offsets = scratch.array(job.staging.root, np.int64, len(rows))
+    for number in range(job.chunks):
+        chunk = slice(number * job.reader.chunk, (number + 1) * job.reader.chunk)
+        sizes = rows["size"][chunk].astype(np.int64)
+        offsets[chunk] = np.cumsum(sizes) - sizes
+    return offsets

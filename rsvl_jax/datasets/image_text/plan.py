@@ -1,11 +1,11 @@
 """Between the passes: which rows stay, in which split, in which order, in which shard."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from rsvl_jax.datasets.image_text import alike
+from rsvl_jax.datasets.image_text import alike, scratch
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.reader import SPLITS
 from rsvl_jax.datasets.image_text.scan import HAS, UNNAMED
@@ -19,6 +19,8 @@ DUPLICATES = {
 _FLAG = {"looks": "image", "captions": "caption"}
 _CELLS = 20  # with fewer places than these, holding out whole ones would be too coarse
 _TRAIN = SPLITS.index("train")
+_GROUPS_FROM = 181 * 361 + 1  # numbers of cells end here, see `scan`
+_UNITS = _GROUPS_FROM + 2**16
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,28 @@ class Plan:
         ]
 
 
-def plan(rows: np.ndarray, options: Options) -> Plan:
-    """rows: ROWS [n], changed in place. Raises UserError where no row is left to train on."""
+def plan(rows: np.ndarray, options: Options, folder: str) -> Plan:
+    """rows: ROWS [n], changed in place. folder: for what is as long as they are.
+
+    Raises UserError where no row is left to train on.
+    """
     duplicates = {
         reason: _drop_repeats(rows, name)
         for name, reason in DUPLICATES.items()
         if name not in _FLAG or _FLAG[name] in options.dedupe
     }
     held_out = _hold_out(rows, options)
-    orders = {split: _shuffled(rows, number, options) for number, split in enumerate(SPLITS)}
+    orders = {
+        split: _shuffled(rows, number, options, folder) for number, split in enumerate(SPLITS)
+    }
     if not len(orders["train"]):
         raise UserError("no row is left to train on")
     bounds = {
-        split: _bounds(rows["size"][order], options.shard_bytes)
+        split: _bounds(rows["size"], order, options.shard_bytes)
         for split, order in orders.items()
         if len(order)
     }
-    counts = {
-        split: {name: int((rows["has"][order] & bit != 0).sum()) for name, bit in HAS.items()}
-        for split, order in orders.items()
-    }
+    counts = {split: _counts(rows["has"], order) for split, order in orders.items()}
     return Plan(orders, bounds, duplicates, counts, held_out)
 
 
@@ -76,38 +80,69 @@ def _drop_repeats(rows: np.ndarray, name: str) -> np.ndarray:
 
     So nothing that is trained on is also scored. Returns (left out, stays) int64 [n, 2].
     """
-    trains = np.isin(rows["split"], (_TRAIN, UNNAMED))
-    first, last = (np.flatnonzero(rows["kept"] & which) for which in (~trains, trains))
-    order = np.concatenate([first, last])
-    stays = alike.repeats(rows[name][order], alike.DISTANCE if name == "looks" else 0)
-    repeated = np.flatnonzero(stays != np.arange(len(order), dtype=np.int32))
-    pairs = np.stack([order[repeated], order[stays[repeated]]], 1)
+    found = [np.zeros((0, 2), np.int64)]
+    nearly = name == "looks"  # by distance, hashes of any two ranges may be near
+    for part in [np.arange(len(rows))] if nearly else scratch.parts(rows[name]):
+        kept = part[rows["kept"][part]]
+        trains = np.isin(rows["split"][kept], (_TRAIN, UNNAMED))
+        order = np.concatenate([kept[~trains], kept[trains]])
+        stays = alike.repeats(rows[name][order], alike.DISTANCE if nearly else 0)
+        repeated = np.flatnonzero(stays != np.arange(len(order), dtype=np.int32))
+        found.append(np.stack([order[repeated], order[stays[repeated]]], 1))
+    pairs = np.concatenate(found)
     rows["kept"][pairs[:, 0]] = False
     return pairs[np.argsort(pairs[:, 0])]
 
 
 def _hold_out(rows: np.ndarray, options: Options) -> str:
     """Gives every row a split: where the source names none, shares of whole places or of rows."""
-    free = np.flatnonzero(rows["kept"] & (rows["split"] == UNNAMED))
-    if not len(free):
+    named, cells, free = _look(rows)
+    if not free:
         return ""
-    named = {SPLITS[s] for s in np.unique(rows["split"][rows["kept"]]) if s != UNNAMED}
-    cells = rows["cell"][free]
-    places = len(np.unique(cells[cells > 0])) >= _CELLS
-    # Rows without a place stand alone; neighbours, which share ground, stay together.
-    units = np.where((cells > 0) & places, cells.astype(np.uint64), rows["key"][free])
-    _, unit = np.unique(units, return_inverse=True)
-    sizes = np.bincount(unit)
-    drawn = np.random.default_rng(options.seed).permutation(len(sizes))
-    split_of_unit = np.full(len(sizes), _TRAIN, np.uint8)
+    places = bool(np.count_nonzero(cells[1:]) >= _CELLS)
+    sizes = np.zeros(_UNITS, np.int64)
+    for window in _free(rows):
+        sizes += np.bincount(_units(rows[window], places), minlength=_UNITS)
+    units = np.flatnonzero(sizes)
+    drawn = units[np.random.default_rng(options.seed).permutation(len(units))]
+    split_of_unit = np.full(_UNITS, _TRAIN, np.uint8)
     start = 0
     for split in ("test", "validation"):
         share = 0.0 if split in named else getattr(options, split)
-        stop = start + _reaching(sizes[drawn[start:]], share * len(free))
+        stop = start + _reaching(sizes[drawn[start:]], share * free)
         split_of_unit[drawn[start:stop]] = SPLITS.index(split)
         start = stop
-    rows["split"][free] = split_of_unit[unit]
+    for window in _free(rows):
+        rows["split"][window] = split_of_unit[_units(rows[window], places)]
     return ("cells of one degree" if places else "rows") if start else ""
+
+
+def _look(rows: np.ndarray) -> tuple[set[str], np.ndarray, int]:
+    """Splits that kept rows are in, kept rows without one by cell, and how many those are."""
+    named: set[int] = set()
+    cells = np.zeros(_GROUPS_FROM, np.int64)
+    for window in scratch.windows(len(rows)):
+        some = rows[window][rows["kept"][window]]
+        named |= {int(split) for split in np.unique(some["split"])}
+        free = some["cell"][some["split"] == UNNAMED]
+        cells += np.bincount(free, minlength=_GROUPS_FROM)
+    return {SPLITS[s] for s in named if s != UNNAMED}, cells, int(cells.sum())
+
+
+def _free(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Numbers of the kept rows without a split, a window at a time."""
+    for window in scratch.windows(len(rows)):
+        free = rows["kept"][window] & (rows["split"][window] == UNNAMED)
+        yield np.flatnonzero(free) + window.start
+
+
+def _units(rows: np.ndarray, places: bool) -> np.ndarray:
+    """What is held out together: neighbours, which share ground; of rows without a place, or of all
+    where places do not count, those whose names have a hash in common, some of very many."""
+    groups = (rows["key"] >> np.uint64(48)).astype(np.int64) + _GROUPS_FROM
+    if not places:
+        return groups
+    return np.where(rows["cell"] > 0, rows["cell"], groups)
 
 
 def _reaching(sizes: np.ndarray, wanted: float) -> int:
@@ -116,16 +151,46 @@ def _reaching(sizes: np.ndarray, wanted: float) -> int:
     return min(taken, max(len(sizes) - 1, 0))
 
 
-def _shuffled(rows: np.ndarray, split: int, options: Options) -> np.ndarray:
-    order = np.flatnonzero(rows["kept"] & (rows["split"] == split))
+def _shuffled(rows: np.ndarray, split: int, options: Options, folder: str) -> np.ndarray:
+    """Numbers of the kept rows of a split in their stored order, int64 [n]."""
+    whole = scratch.array(folder, np.int64, len(rows))
+    used = 0
+    for window in scratch.windows(len(rows)):
+        some = np.flatnonzero(rows["kept"][window] & (rows["split"][window] == split))
+        whole[used : used + len(some)] = some + window.start
+        used += len(some)
+    order = whole[:used]
     np.random.Generator(np.random.Philox((options.seed, split))).shuffle(order)
     return order
 
 
-def _bounds(sizes: Sequence[int] | np.ndarray, shard_bytes: int) -> list[int]:
-    """Cuts records of these sizes into shards of about equal bytes, none of them empty."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    count = min(max(1, round(int(ends[-1]) / shard_bytes)), len(ends))
-    targets = ends[-1] * np.arange(1, count) / count
-    inner = np.searchsorted(ends, targets)
-    return [0, *np.unique(inner[(inner > 0) & (inner < len(ends))]).tolist(), len(ends)]
+def _counts(has: np.ndarray, order: np.ndarray) -> dict[str, int]:
+    """How many of the rows in `order` have what `has` says, by name."""
+    counts = dict.fromkeys(HAS, 0)
+    for window in scratch.windows(len(order)):
+        bits = has[order[window]]
+        for name, bit in HAS.items():
+            counts[name] += int(np.count_nonzero(bits & bit))
+    return counts
+
+
+def _bounds(sizes: np.ndarray, order: np.ndarray, shard_bytes: int) -> list[int]:
+    """Cuts records, sizes[order], into shards of about equal bytes, none of them empty."""
+    total = 0
+    for ends in _ends(sizes, order):
+        total = int(ends[-1])
+    count = min(max(1, round(total / shard_bytes)), len(order))
+    targets = total * np.arange(1, count) / count
+    inner = np.zeros(len(targets), np.int64)
+    for ends in _ends(sizes, order):
+        inner += np.searchsorted(ends, targets)
+    return [0, *np.unique(inner[(inner > 0) & (inner < len(order))]).tolist(), len(order)]
+
+
+def _ends(sizes: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Where each record ends, a window at a time."""
+    start = 0
+    for window in scratch.windows(len(order)):
+        ends = np.cumsum(sizes[order[window]], dtype=np.int64) + start
+        yield ends
+        start = int(ends[-1])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rsvl_jax.datasets.image_text import record
+from rsvl_jax.datasets.image_text import record, scratch
 from rsvl_jax.datasets.image_text.options import Options
 from rsvl_jax.datasets.image_text.reader import SPLITS, Drop, Reader, Row
 from rsvl_jax.datasets.image_text.staging import Staging, replaced, write_json
@@ -133,8 +133,8 @@ def _aside(job: Job, number: int) -> Iterator[Any]:
 
 
 def load(job: Job) -> np.ndarray:
-    """What was found in all chunks, ROWS [rows]."""
-    rows = np.empty(len(job.reader), ROWS)
+    """What was found in all chunks, ROWS [rows], outside of memory."""
+    rows = scratch.array(job.staging.root, ROWS, len(job.reader))
     for number in range(job.chunks):
         start = number * job.reader.chunk
         rows[start : start + job.reader.chunk] = np.load(job.path(number, "npy"))

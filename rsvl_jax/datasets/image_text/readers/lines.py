@@ -1,9 +1,9 @@
 """Delimited text files with a header line, read by row number: eight bytes a row are kept."""
 
-import array
 import codecs
 import csv
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -14,6 +14,7 @@ from rsvl_jax.errors import UserError
 
 _LONGEST = 2**20  # bytes of one row; beyond it a quotation mark was left open
 _QUOTE = b'"'
+_PLACE = struct.Struct("<q")
 
 
 class Lines:
@@ -55,17 +56,19 @@ class Lines:
 
     def prepare(self, path: str) -> None:
         """Notes where each row begins, and the last ends, in a file."""
-        starts, last = array.array("q"), 0
-        with open(self.path, "rb") as file:
-            for start, end in _logical(file, self.separator.encode(self.encoding)):
-                starts.append(start)
+        last = 0
+        with open(self.path, "rb") as file, open(path, "wb") as out:
+            for number, (start, end) in enumerate(
+                _logical(file, self.separator.encode(self.encoding))
+            ):
+                if number:  # without the header
+                    out.write(_PLACE.pack(start))
                 last = end
-        starts.append(last)
-        np.save(path, np.frombuffer(starts, np.int64)[1:])  # without the header
+            out.write(_PLACE.pack(last))
 
     def open(self, path: str) -> None:
         """Opens what `prepare` noted."""
-        self._starts = np.load(path, mmap_mode="r")
+        self._starts = np.memmap(path, np.dtype("<i8"), "r")
         self._file = open(self.path, "rb")  # noqa: SIM115 as long as the process lives
 
     def __len__(self) -> int:

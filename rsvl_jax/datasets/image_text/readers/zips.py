@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from rsvl_jax.datasets.image_text import scratch
 from rsvl_jax.datasets.image_text.reader import Drop
 from rsvl_jax.errors import UserError
 
@@ -50,13 +51,13 @@ class Zips:
         not whole.
         """
         used = 0
-        counts = [_count(zip_path) for zip_path in self.paths]
-        names, members = np.zeros(sum(counts), np.uint64), np.zeros(sum(counts), _MEMBER)
+        most = sum(_count(zip_path) for zip_path in self.paths)
+        folder = os.path.dirname(path)
+        names = scratch.array(folder, np.uint64, most)
+        members = scratch.array(folder, _MEMBER, most)
         for number, zip_path in enumerate(self.paths):
             used += _fill(zip_path, number, names[used:], members[used:])
-        order = np.argsort(names[:used], kind="stable")
-        _save(f"{path}-names.npy", names, order)
-        _save(f"{path}-members.npy", members, order)
+        _save(path, names[:used], members[:used])
 
     def open(self, path: str) -> None:
         """Opens what `prepare` wrote, and the zips."""
@@ -102,15 +103,22 @@ def _unpacked(data: bytes, method: int, size: int) -> bytes | None:
         return None
 
 
-def _save(path: str, array: np.ndarray, order: np.ndarray) -> None:
-    """Writes array[order] as .npy, without a copy of it in memory."""
-    if not len(order):
-        np.save(path, array[order])  # nothing can be mapped of no bytes
+def _save(path: str, names: np.ndarray, members: np.ndarray) -> None:
+    """Writes both as .npy, sorted by name and, of one name, as they are."""
+    files = (f"{path}-names.npy", names), (f"{path}-members.npy", members)
+    if not len(names):
+        for file, empty in files:
+            np.save(file, empty)  # nothing can be mapped of no bytes
         return
-    out = np.lib.format.open_memmap(path, "w+", array.dtype, order.shape)
-    for start in range(0, len(order), _BLOCK):
-        out[start : start + _BLOCK] = array[order[start : start + _BLOCK]]
-    out.flush()
+    outs = [np.lib.format.open_memmap(file, "w+", a.dtype, a.shape) for file, a in files]
+    start = 0
+    for part in scratch.parts(names):
+        rows = part[np.argsort(names[part], kind="stable")]
+        for out, array in zip(outs, (names, members), strict=True):
+            out[start : start + len(rows)] = array[rows]
+        start += len(rows)
+    for out in outs:
+        out.flush()
 
 
 def _count(path: str) -> int:
