@@ -14,6 +14,17 @@ def tallies(predictions: np.ndarray, labels: np.ndarray, num_classes: int) -> np
     return np.concatenate([support, hits], axis=1)
 
 
+def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether the label is among the k highest scores: scores [n,C], labels int [n] -> bool [n].
+
+    Classes that tie with the label are counted before it where their index is lower, as `argmax`
+    breaks ties.
+    """
+    own = np.take_along_axis(scores, np.asarray(labels)[:, None], axis=1)
+    lower = np.arange(scores.shape[1]) < np.asarray(labels)[:, None]
+    return ((scores > own) | ((scores == own) & lower)).sum(axis=1) < k
+
+
 def accuracy(totals: np.ndarray) -> np.ndarray:
     """Share of examples predicted right: summed tallies [..., 2C] -> [...]."""
     support, hits = np.split(totals, 2, axis=-1)

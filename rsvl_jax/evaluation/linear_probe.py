@@ -1,5 +1,6 @@
 """Multinomial logistic regression on frozen features: full batch, L-BFGS, deterministic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -43,8 +44,11 @@ def fit(
     *,
     l2: float = L2,
     iterations: int = ITERATIONS,
+    start: np.ndarray | None = None,
 ) -> LinearHead:
-    """Minimises mean cross-entropy + l2/2 |weight|^2 over all examples, from zero.
+    """Minimises mean cross-entropy + l2/2 |weight|^2 over all examples.
+
+    start: (weight, bias) float [D+1,C] on standardised features to begin from; None: zeros.
 
     features [M,D], labels int [M] in [0, num_classes). Features are standardised per dimension,
     as a batch norm before the layer would do (constant dimensions are left at zero).
@@ -59,9 +63,9 @@ def fit(
         value, gradient = _loss(jnp.asarray(flat.reshape(dims + 1, -1), jnp.float32), x, y, l2)
         return float(value), np.asarray(gradient, np.float64).reshape(-1)
 
-    start = np.zeros((dims + 1) * num_classes)
+    start = np.zeros((dims + 1, num_classes)) if start is None else start
     options = {"maxiter": iterations, "maxcor": 20}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    found = minimize(objective, start.reshape(-1), jac=True, method="L-BFGS-B", options=options)
     solution = found.x.reshape(dims + 1, num_classes).astype(np.float32)
     return LinearHead(mean=mean, scale=scale, weight=solution[:-1], bias=solution[-1])
 
@@ -75,3 +79,50 @@ def _loss(params: jax.Array, x: jax.Array, y: jax.Array, l2: float) -> jax.Array
     chosen = jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
     entropy = jnp.mean(jax.nn.logsumexp(logits, axis=1) - chosen)
     return entropy + 0.5 * l2 * jnp.sum(weight**2)
+
+
+# torchgeo-bench's grid of scikit-learn's C.
+GRID = tuple(np.logspace(-6, 4, 40).tolist())
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A head whose strength was chosen on validation examples.
+
+    Attributes:
+      head: fitted to training and validation examples together.
+      c: the chosen inverse strength, scikit-learn's C.
+      validation: accuracy in [0, 1] on the validation examples, of each C of the grid, by heads
+        that saw training examples alone.
+    """
+
+    head: LinearHead
+    c: float
+    validation: tuple[float, ...]
+
+
+def sweep(
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    *,
+    grid: Sequence[float] = GRID,
+    iterations: int = 10 * ITERATIONS,
+) -> Probe:
+    """Fits a head for every C, weakest last, takes the best one, and fits it to all examples.
+
+    train, validation: (features [M,D], labels int [M]). C weighs the summed cross-entropy against
+    |weight|^2 / 2, as in scikit-learn; each fit starts from the one before. Of equals the smallest
+    C counts. Source: torchgeo-bench (L-BFGS, logspace(-6, 4, 40), refit on both).
+    """
+    start, found = None, []
+    for c in sorted(grid):
+        l2 = 1 / (c * len(train[1]))
+        head = fit(*train, num_classes, l2=l2, iterations=iterations, start=start)
+        start = np.concatenate([head.weight, head.bias[None]]).astype(np.float64)
+        guessed = head.logits(validation[0]).argmax(axis=1)
+        found.append(float(np.mean(guessed == validation[1])))
+    best = sorted(grid)[int(np.argmax(found))]
+    features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
+    head = fit(features, labels, num_classes, l2=1 / (best * len(labels)), iterations=iterations)
+    return Probe(head, best, tuple(found))

@@ -16,9 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import placing
 from rsvl_jax.evaluation.vectors import normalize
-from rsvl_jax.parallel.mesh import batch_shards
-from rsvl_jax.parallel.sharding import batch_sharding, replicated
 
 QUERY_CHUNK = 1024
 GALLERY_CHUNK = 16384
@@ -63,25 +62,15 @@ class _Chunks:
     """Queries on the devices, in equal chunks, the last one filled up with zeros."""
 
     def __init__(self, queries: np.ndarray, metric: Metric, mesh: Mesh | None):
-        shards = 1 if mesh is None else batch_shards(mesh)
-        self._size = -(-min(QUERY_CHUNK * shards, max(len(queries), 1)) // shards) * shards
-        self._metric = metric
-        self._placed = None if mesh is None else (batch_sharding(mesh), replicated(mesh))
+        self._size = placing.chunk_size(QUERY_CHUNK, len(queries), mesh)
+        self._metric, self._mesh = metric, mesh
         unit = normalize(queries) if metric == "cosine" else np.asarray(queries, np.float32)
-        self._queries = [self._put(chunk, 0) for chunk in self._cut(unit)]
-        self._whole = jax.jit(lambda x: x, out_shardings=self._placed and self._placed[1])
+        self._queries = [placing.put(chunk, mesh, split=True) for chunk in self._cut(unit)]
 
     def _cut(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), self._size):
             chunk = rows[start : start + self._size]
             yield np.pad(chunk, ((0, self._size - len(chunk)), (0, 0)))
-
-    def _put(self, rows: np.ndarray, sharding: int) -> jax.Array:
-        if self._placed is None:
-            return jnp.asarray(rows)
-        return jax.make_array_from_callback(
-            rows.shape, self._placed[sharding], lambda index: rows[index]
-        )
 
     def search(self, gallery: np.ndarray, k: int, *, on_host: bool) -> Best:
         """(similarity, row) of the best k of every query, those of the filling too."""
@@ -97,12 +86,12 @@ class _Chunks:
                 scores = ahead
                 if number + 1 < len(best):
                     ahead = self._similarity(number + 1, block)
-                best[number] = step(found, self._whole(scores).addressable_data(0), start)
+                best[number] = step(found, placing.whole(scores, self._mesh), start)
         return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
 
     def _block(self, rows: np.ndarray) -> jax.Array:
         unit = normalize(rows) if self._metric == "cosine" else np.asarray(rows, np.float32)
-        return self._put(unit, 1)
+        return placing.put(unit, self._mesh, split=False)
 
     def _similarity(self, chunk: int, block: jax.Array) -> jax.Array:
         return _similarity(self._queries[chunk], block, self._metric)

@@ -60,5 +60,9 @@ def class_vectors(
 
 def predict(images: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Class with the highest cosine, int32 [n]: images [n,E], vectors [C,E]; ties to the lowest."""
-    scores = normalize(images) @ vectors.T
-    return scores.argmax(axis=1).astype(np.int32)
+    return scores(images, vectors).argmax(axis=1).astype(np.int32)
+
+
+def scores(images: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Cosine of every image with every class, float32 [n,C]."""
+    return normalize(images) @ vectors.T
