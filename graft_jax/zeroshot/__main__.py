@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from graft_jax import towers
 from graft_jax.map import arguments
 from graft_jax.towers import TextImageModel
-from graft_jax.zeroshot import folder, prompts, score
+from graft_jax.zeroshot import folder, score
 from rsvl_jax import runtime
+from rsvl_jax.data.fits import FITS
 from rsvl_jax.errors import UserError
-from rsvl_jax.evaluation import card
+from rsvl_jax.evaluation import card, prompts
 from rsvl_jax.evaluation.card import Card, Provenance
 from rsvl_jax.evaluation.features import encode_texts, extract
 
@@ -24,8 +25,8 @@ Opener = Callable[[str], TextImageModel]
 def run(argv: Sequence[str], open_model: Opener = towers.open_model) -> None:
     """Carries out a command line (without the program's name)."""
     given = _parser().parse_args(argv)
-    if given.fit not in folder.FITS:
-        raise UserError(f"unknown --fit={given.fit!r}: choose one of {', '.join(folder.FITS)}")
+    if given.fit not in FITS:
+        raise UserError(f"unknown --fit={given.fit!r}: choose one of {', '.join(FITS)}")
     if given.batch_size < 1:
         raise UserError(f"--batch_size={given.batch_size} must be 1 or more")
     if given.output and not os.path.isdir(os.path.dirname(os.path.abspath(given.output))):

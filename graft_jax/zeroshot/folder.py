@@ -2,18 +2,16 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from rsvl_jax.data.transforms import CorruptImage, decode, resize
+from rsvl_jax.data.fits import FITS
+from rsvl_jax.data.transforms import CorruptImage, decode
 from rsvl_jax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-Fit = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -109,33 +107,3 @@ def _chosen(names: list[str], path: str) -> list[str]:
             raise UserError(f"{path!r}: {line!r} {what} of the folder; give its path below it")
         found.append(matches[0])
     return found
-
-
-def words(name: str) -> str:
-    """A folder's name as words: "AnnualCrop" -> "annual crop", "sea_lake" -> "sea lake"."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    return " ".join(re.split(r"[_/\s]+", apart)).lower()
-
-
-def _pad(mode: str) -> Fit:
-    def fit(image: np.ndarray, size: int) -> np.ndarray:
-        rows, columns = (_middle(side, size) for side in image.shape[:2])
-        image = image[rows, columns]
-        edges = [((size - side) // 2, size - side - (size - side) // 2) for side in image.shape[:2]]
-        return np.pad(image, [*edges, (0, 0)], mode=mode)  # type: ignore[call-overload]
-
-    return fit
-
-
-def _middle(side: int, size: int) -> slice:
-    start = max(side - size, 0) // 2
-    return slice(start, start + min(side, size))
-
-
-# What "resize" does changes the ground that a pixel covers; padding keeps it, and a larger image
-# loses its border instead.
-FITS: dict[str, Fit] = {
-    "resize": lambda image, size: resize(image, (size, size), "linear"),
-    "pad": _pad("constant"),
-    "pad_reflect": _pad("reflect"),
-}

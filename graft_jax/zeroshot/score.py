@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from graft_jax.zeroshot.folder import Folder
-from graft_jax.zeroshot.prompts import Prompts
 from rsvl_jax.evaluation import average_precision, classification, scoring, zeroshot
 from rsvl_jax.evaluation.bootstrap import percentile
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation.land_cover_tasks import ACCURACIES
+from rsvl_jax.evaluation.prompts import Prompts
 
 KS = (20, 100)
 DRAWS = 1000

@@ -8,9 +8,10 @@ import pytest
 from colours_model import COLOURS, ColoursModel
 
 from graft_jax.zeroshot import __main__ as command
-from graft_jax.zeroshot import folder, prompts, score
+from graft_jax.zeroshot import score
+from rsvl_jax.data.fits import FITS
 from rsvl_jax.errors import UserError
-from rsvl_jax.evaluation import card, classification
+from rsvl_jax.evaluation import card, classification, prompts
 
 
 def picture(path, colour, side=20):
@@ -67,15 +68,15 @@ def test_a_list_takes_some_and_keeps_all_classes(images, tmp_path):
 
 def test_padding_keeps_pixels_and_resizing_does_not():
     image = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
-    padded = folder.FITS["pad"](image, 8)
+    padded = FITS["pad"](image, 8)
     np.testing.assert_array_equal(padded[1:7, 2:6], image)
     assert padded.shape == (8, 8, 3) and padded.sum() == image.sum()
-    reflected = folder.FITS["pad_reflect"](image, 8)
+    reflected = FITS["pad_reflect"](image, 8)
     np.testing.assert_array_equal(reflected[1:7, 2:6], image)
     np.testing.assert_array_equal(reflected[1:7, 1], image[:, 1])
-    np.testing.assert_array_equal(folder.FITS["pad"](image, 4), image[1:5])
-    assert folder.FITS["pad_reflect"](image[:1, :1], 8).shape == (8, 8, 3)
-    assert folder.FITS["resize"](image, 8).shape == (8, 8, 3)
+    np.testing.assert_array_equal(FITS["pad"](image, 4), image[1:5])
+    assert FITS["pad_reflect"](image[:1, :1], 8).shape == (8, 8, 3)
+    assert FITS["resize"](image, 8).shape == (8, 8, 3)
 
 
 def test_the_fit_changes_what_the_model_sees_and_is_written_down(images, tmp_path):

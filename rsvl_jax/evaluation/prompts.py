@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from graft_jax.zeroshot.folder import words
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import zeroshot
+from rsvl_jax.evaluation_sets.names import words
 
 SETS: dict[str, tuple[str, ...]] = {
     "bare": ("{c}",),  # GRAFT's demo
