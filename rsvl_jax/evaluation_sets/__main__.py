@@ -1,0 +1,86 @@
+"""`python -m rsvl_jax.evaluation_sets list` and `check NAME --data=DIR [--split=test]`.
+
+`check` reads every image of a split and says how many there are of each class, and of which sizes.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from rsvl_jax import runtime
+from rsvl_jax.evaluation_sets import known
+from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.evaluation_sets.opening import LAYOUTS, Options, open_collection
+from rsvl_jax.rasters.sensors import SENSORS
+
+
+def run(argv: Sequence[str]) -> None:
+    """Carries out a command line (without the program's name)."""
+    flags = _parser().parse_args(argv)
+    if flags.what == "list":
+        print(listing())
+        return
+    options = Options(flags.layout, flags.rule, flags.sensor, flags.added)
+    print(report(open_collection(flags.name, flags.data, flags.split, options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rsvl_jax.evaluation_sets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("list", help="data sets that are known by name")
+    check = commands.add_parser("check", help="read every image of a split")
+    check.add_argument("name", help="of the list, or any other for a set of your own")
+    check.add_argument("--data", required=True, help="its folder")
+    check.add_argument("--split", default="test", help="train, val, test or all [%(default)s]")
+    check.add_argument("--layout", default="", choices=("", *LAYOUTS), help="[finds out]")
+    check.add_argument("--rule", default="", help="of the split: own, all, remoteclip, torchgeo...")
+    check.add_argument("--sensor", default="", choices=("", *SENSORS))
+    check.add_argument("--added", type=int, default=0, help="to all values of the sensor [0]")
+    return parser
+
+
+def listing() -> str:
+    """The known data sets, a line each."""
+    lines = [f"{'name':12} {'classes':>7} {'images':>7}  split rules"]
+    for name, of in known.table().items():
+        classes = len(of.classes) or "folders"
+        rules = ", ".join(("own", "all", "remoteclip", *of.lists))
+        lines.append(f"{name:12} {classes!s:>7} {of.images or '':>7}  {rules}")
+    return "\n".join(lines)
+
+
+def report(found: Collection) -> str:
+    """What is in a collection, every image read. Raises UserError for one that cannot be."""
+    sizes = Counter(found.images[row].shape[:2] for row in tqdm(range(len(found)), leave=False))
+    lines = [f"{found.name} {found.split}: {len(found)} images, fingerprint {found.fingerprint()}"]
+    lines += [f"{key}: {value}" for key, value in found.protocol.items() if value is not None]
+    shown = sizes.most_common(5)
+    lines.append("sizes: " + ", ".join(f"{w} x {h}: {n}" for (h, w), n in shown))
+    if found.labels is not None:
+        counts = (
+            found.labels.sum(axis=0)
+            if found.multilabel
+            else np.bincount(found.labels, minlength=len(found.classes))
+        )
+        lines += [f"  {name}: {n}" for name, n in zip(found.classes, counts, strict=True)]
+    if found.captions:
+        lines.append(f"captions: {sum(map(len, found.captions))}")
+    if found.masks is not None:
+        pixels = np.zeros(256, np.int64)
+        for row in range(len(found)):
+            pixels += np.bincount(found.masks[row].ravel(), minlength=256)
+        lines += [f"  {n}: {c} pixels" for n, c in zip(found.pixel_classes, pixels, strict=False)]
+    lines += [f"left out, {why}: {count}" for why, count in found.dropped.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(runtime.exit_status(lambda: run(sys.argv[1:])))

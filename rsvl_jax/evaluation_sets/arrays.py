@@ -1,0 +1,107 @@
+"""SAT-4 and SAT-6: sat-4-full.mat (or .h5) with train_x, train_y, test_x and test_y.
+
+In a .mat file x is [28, 28, 4, N], red, green, blue and near infrared, and y [C, N], one-hot; HDF5
+files may have the axes the other way round. The classes are those of the one-hot columns.
+"""
+
+import glob
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation_sets import splits
+from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.evaluation_sets.known import Known
+
+_BANDS = 4
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """uint8 [N, H, W, C] as RGB images."""
+
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.ascontiguousarray(self.values[row][..., :3])
+
+
+def read(known: Known, root: str, split: str) -> Collection:
+    """The train or test split. Raises UserError where there is no such file, or another in it."""
+    if splits.spelt(split) not in ("train", "test"):
+        raise UserError(f"{known.title} has the splits train and test, no {split!r}")
+    path = _file(root)
+    content = _open(path)
+    try:
+        x, y = content[f"{split}_x"], content[f"{split}_y"]
+    except KeyError as error:
+        raise UserError(f"{path!r} has no {error.args[0]!r}") from error
+    images, labels = _images(np.asarray(x), path), _labels(np.asarray(y), len(known.classes), path)
+    if len(images) != len(labels):
+        raise UserError(f"{path!r} has {len(images)} images and {len(labels)} labels")
+    return Collection(
+        name=known.name,
+        split=split,
+        ids=tuple(f"{split}/{row}" for row in range(len(labels))),
+        images=_Rows(images),
+        labels=labels,
+        classes=known.classes,
+        protocol={"split_rule": "as published", "bands": "red, green, blue of four"},
+    )
+
+
+def _file(root: str) -> str:
+    if os.path.isfile(root):
+        return root
+    found = [
+        path
+        for ending in ("mat", "h5", "hdf5")
+        for path in sorted(glob.glob(os.path.join(glob.escape(root), f"*.{ending}")))
+    ]
+    if len(found) != 1:
+        raise UserError(f"{root!r} has {len(found)} .mat or .h5 files: give the path of one")
+    return found[0]
+
+
+def _open(path: str) -> Any:
+    from scipy.io import loadmat
+
+    if path.endswith(".mat"):
+        try:
+            return loadmat(path)
+        except NotImplementedError:  # MATLAB 7.3 files are HDF5
+            pass
+        except ValueError as error:
+            raise UserError(f"{path!r} cannot be read: {error}") from error
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(f"{path!r} is HDF5: pip install h5py") from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path!r} cannot be read: {error}") from error
+
+
+def _images(x: np.ndarray, path: str) -> np.ndarray:
+    """[N, H, W, C], whichever way the axes were written."""
+    if x.ndim == 4 and x.shape[2] == _BANDS and x.shape[3] != _BANDS:
+        return np.moveaxis(x, -1, 0)
+    if x.ndim == 4 and x.shape[3] == _BANDS:
+        return x
+    if x.ndim == 4 and x.shape[1] == _BANDS:  # HDF5 turns MATLAB's axes round
+        return x.transpose(0, 3, 2, 1)
+    raise UserError(f"{path!r} has images of shape {x.shape}: four bands are wanted")
+
+
+def _labels(y: np.ndarray, classes: int, path: str) -> np.ndarray:
+    if y.ndim == 2 and classes in y.shape:
+        one_hot = y if y.shape[1] == classes and y.shape[0] != classes else y.T
+        return one_hot.argmax(axis=1).astype(np.int32)
+    raise UserError(f"{path!r} has labels of shape {y.shape}: one-hot of {classes} is wanted")
