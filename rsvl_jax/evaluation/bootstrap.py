@@ -70,3 +70,40 @@ def percentile(replicates: np.ndarray, level: float = LEVEL) -> tuple[float, flo
     tail = (1 - level) / 2
     low, high = np.nanquantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Draws of single images, where nothing is known of what they have in common.
+
+    Attributes:
+      seed: of the draws. count: how many there are.
+    """
+
+    seed: int
+    count: int = REPLICATES
+
+    def take(self, rows: np.ndarray) -> "Images":
+        """The same for a subset of the examples."""
+        return self
+
+    def replicates(self, examples: np.ndarray, statistic: Statistic) -> np.ndarray:
+        """The statistic of each draw, float64 [count]; as `Blocks.replicates`.
+
+        Equal examples are drawn together, which makes a multinomial of their numbers.
+        """
+        kinds, counts = np.unique(examples, axis=0, return_counts=True)
+        rng = np.random.default_rng(self.seed)
+        found = []
+        for start in range(0, self.count, _DRAWS):
+            some = min(_DRAWS, self.count - start)
+            drawn = rng.multinomial(len(examples), counts / counts.sum(), some)
+            found.append(np.asarray(statistic(drawn @ kinds), np.float64))
+        return np.concatenate(found)
+
+    def describe(self) -> str:
+        """The method in words, for a card."""
+        return f"{LEVEL:.0%} percentile bootstrap over images, {self.count} draws"
+
+
+_DRAWS = 100  # at a time: of very many kinds

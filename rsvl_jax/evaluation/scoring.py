@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rsvl_jax.evaluation.bootstrap import Blocks, Statistic, percentile
+from rsvl_jax.evaluation.bootstrap import Blocks, Images, Statistic, percentile
 from rsvl_jax.evaluation.card import Card, Reference
 
 
@@ -25,7 +25,7 @@ class Outcome:
     examples: np.ndarray
     references: Mapping[str, np.ndarray] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
-    blocks: Blocks | None = None
+    blocks: Blocks | Images | None = None
     per_class: Mapping[str, Statistic] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ def _card(template: Card, name: str, statistic: Statistic, outcome: Outcome) -> 
         ),
         n=len(outcome.examples),
         per_class=_per_class(name, outcome),
-        block_sums=None if outcome.blocks is None else outcome.blocks.sums(outcome.examples),
+        block_sums=_sums(outcome.blocks, outcome.examples),
     )
 
 
@@ -69,21 +69,27 @@ def _reference(
     examples: np.ndarray,
     statistic: Statistic,
     model: np.ndarray | None,
-    blocks: Blocks | None,
+    blocks: Blocks | Images | None,
 ) -> Reference:
     value = _percent(examples, statistic)
     draws = _draws(examples, statistic, blocks)
     if model is None or draws is None or blocks is None:
         return Reference(name, value)
     bounds = percentile(draws), percentile(model - draws)
-    return Reference(name, value, *bounds, block_sums=blocks.sums(examples))
+    return Reference(name, value, *bounds, block_sums=_sums(blocks, examples))
+
+
+def _sums(blocks: Blocks | Images | None, examples: np.ndarray) -> np.ndarray | None:
+    return blocks.sums(examples) if isinstance(blocks, Blocks) else None
 
 
 def _percent(examples: np.ndarray, statistic: Statistic) -> float:
     return 100 * float(statistic(examples.sum(axis=0)))
 
 
-def _draws(examples: np.ndarray, statistic: Statistic, blocks: Blocks | None) -> np.ndarray | None:
+def _draws(
+    examples: np.ndarray, statistic: Statistic, blocks: Blocks | Images | None
+) -> np.ndarray | None:
     return None if blocks is None else 100 * blocks.replicates(examples, statistic)
 
 

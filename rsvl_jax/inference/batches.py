@@ -26,6 +26,11 @@ class Runner:
         self._rows = batch_sharding(mesh)
         self._arrays = jax.device_put(arrays, replicated(mesh))
 
+    @property
+    def arrays(self) -> dict[str, jax.Array]:
+        """The model's, a copy on every local device."""
+        return self._arrays
+
     def _rounded(self, size: int) -> int:
         return -(-size // self._shards) * self._shards
 

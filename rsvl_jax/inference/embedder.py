@@ -121,6 +121,22 @@ class Embedder:
         places = zip(east, north, strict=True)
         return self._collected("locations", places, lambda place: place, space, normalize)
 
+    @property
+    def arrays(self) -> dict[str, jax.Array]:
+        """The parameters, whole on every device of this machine."""
+        return self._run.arrays
+
+    def features(self, arrays: dict[str, Any], images: jax.Array) -> dict[str, jax.Array]:
+        """All that one pass over images uint8 [B, S, S, 3] gives, see `Towers.features`.
+
+        To be traced; arrays: as `arrays`, wherever they are. Raises UserError for a model without
+        images.
+        """
+        self.need("images")
+        tower = self._towers.features
+        assert tower is not None
+        return self._vectors(tower, arrays, (images,))
+
     def _images(self, what: str, images: Iterable[Any], space: str, normalize: bool) -> np.ndarray:
         self.need(what)
         prepare = self.preprocessing

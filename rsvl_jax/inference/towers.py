@@ -30,6 +30,8 @@ class Towers:
       patches: likewise -> [B, N, E], row-major.
       texts: (modules, ids int [B, T], mask bool [B, T]) -> [B, E].
       locations: (modules, lon [B], lat [B], degrees) -> [B, E].
+      features: as `images`, all that one pass gives: "cls" and "mean" [B, D] and "patches" [B, N,
+        D] of the tower itself, "text_space", "location_space" [B, E], "text_patches" [B, N, E].
     """
 
     parts: tuple[str, ...]
@@ -37,6 +39,7 @@ class Towers:
     patches: Callable[..., Vectors] | None = None
     texts: Callable[..., Vectors] | None = None
     locations: Callable[..., Vectors] | None = None
+    features: Callable[..., Vectors] | None = None
 
 
 def towers(kind: str, settings: Json) -> Towers:
@@ -61,13 +64,34 @@ def _clip(settings: Json) -> Towers:
             return {FEATURES: features}
         return {TEXT: tower.project(tokens), FEATURES: features}
 
+    def features(modules: Modules, pixels: jax.Array) -> Vectors:
+        tower = modules["image"]
+        out = tower(pixels)
+        found = _whole(tower.vit, tower.vit.norm(out.hidden)) | {"text_space": out.embedding}
+        if tower.pool is None:
+            found["text_patches"] = tower.project(_patch_tokens(tower.vit, out.hidden))
+        return found
+
     seen, read = "image" in settings, "text" in settings
     return Towers(
         ("image", "text"),
         images if seen else None,
         patches if seen else None,
         _clip_texts if read else None,
+        features=features if seen else None,
     )
+
+
+def _whole(vit: Any, tokens: jax.Array) -> Vectors:
+    """What a ViT's own tokens, after its last norm, give; the mean stands in for a class token."""
+    tokens = tokens.astype(jnp.float32)
+    patches = _patch_tokens(vit, tokens)
+    mean = patches.mean(axis=1)
+    return {
+        "cls": tokens[:, 0] if vit.cfg.class_token else mean,
+        "mean": mean,
+        "patches": patches,
+    }
 
 
 def _graft(settings: Json) -> Towers:
@@ -80,8 +104,19 @@ def _graft(settings: Json) -> Towers:
         tokens = _patch_tokens(vit, vit.encode(pixels))
         return {TEXT: modules["projector"](tokens), FEATURES: vit.norm(tokens).astype(jnp.float32)}
 
+    def features(modules: Modules, pixels: jax.Array) -> Vectors:
+        tower = modules["satellite"]
+        out = tower(pixels)
+        patches = _patch_tokens(tower.vit, out.hidden)
+        return {
+            **_whole(tower.vit, tower.vit.norm(out.hidden)),
+            "text_space": out.embedding,
+            "text_patches": modules["projector"](patches),
+        }
+
     texts = _clip_texts if "text" in settings else None
-    return Towers(("satellite", "projector", "text"), images, patches, texts)
+    parts = ("satellite", "projector", "text")
+    return Towers(parts, images, patches, texts, features=features)
 
 
 def _clip_texts(modules: Modules, ids: jax.Array, mask: jax.Array) -> Vectors:
@@ -106,6 +141,17 @@ def _flava(settings: Json) -> Towers:
     def patches(modules: Modules, pixels: jax.Array) -> Vectors:
         return project(modules, "image", modules["image"](pixels).tokens[:, 1:])
 
+    def features(modules: Modules, pixels: jax.Array) -> Vectors:
+        tokens = modules["image"](pixels).tokens
+        patches = tokens[:, 1:].astype(jnp.float32)
+        found = {"cls": tokens[:, 0].astype(jnp.float32), "patches": patches}
+        found["mean"] = patches.mean(axis=1)
+        pooled = project(modules, "image", found["mean"] if mean else tokens[:, 0])
+        spaces = {f"{s}_space": pooled[s] for s in (TEXT, LOCATION) if s in pooled}
+        if TEXT in pooled:
+            spaces["text_patches"] = project(modules, "image", tokens[:, 1:])[TEXT]
+        return found | spaces
+
     def texts(modules: Modules, ids: jax.Array, mask: jax.Array) -> Vectors:
         token = modules["text"](ids, mask).tokens[:, 0]
         heads = {TEXT: "image_text", LOCATION: "text_location"}
@@ -121,6 +167,7 @@ def _flava(settings: Json) -> Towers:
         patches if seen else None,
         texts if read else None,
         _locations if placed else None,
+        features if seen else None,
     )
 
 
@@ -143,7 +190,11 @@ def _vit(settings: Json) -> Towers:
         vit = modules["image"]
         return {FEATURES: _patch_tokens(vit, vit(pixels).tokens).astype(jnp.float32)}
 
-    return Towers(("image",), images, patches)
+    def features(modules: Modules, pixels: jax.Array) -> Vectors:
+        vit = modules["image"]
+        return _whole(vit, vit(pixels).tokens)
+
+    return Towers(("image",), images, patches, features=features)
 
 
 def _text(settings: Json) -> Towers:

@@ -1,0 +1,54 @@
+"""A model as the encoders that the evaluation asks for, on all devices of a mesh."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from rsvl_jax.evaluation import placing
+from rsvl_jax.evaluation.features import Encoders
+from rsvl_jax.inference.embedder import Embedder
+
+
+def encoders(embedder: Embedder, mesh: Mesh) -> Encoders:
+    """The encoders of a model; those that it does not have are None.
+
+    Images come at the model's size (see `Embedder.preprocessing`), in batches over the mesh.
+    """
+    arrays = jax.tree.map(
+        lambda value: placing.put(np.asarray(value), mesh, split=False), embedder.arrays
+    )
+    run = jax.jit(embedder.features)
+    return Encoders(
+        images=partial(run, arrays),
+        texts=partial(_texts, embedder) if _has(embedder, "texts", "text") else None,
+        locations=_places(embedder) if _has(embedder, "locations", "location") else None,
+        image_size=embedder.image_size,
+        protocol=_protocol(embedder),
+    )
+
+
+def _has(embedder: Embedder, what: str, space: str) -> bool:
+    return space in embedder.spaces(what) and space in embedder.spaces("images")
+
+
+def _texts(embedder: Embedder, texts: list[str]) -> Any:
+    return embedder.embed_texts(texts, space="text")
+
+
+def _places(embedder: Embedder) -> Callable[..., Any]:
+    return partial(embedder.embed_locations, space="location")
+
+
+def _protocol(embedder: Embedder) -> Mapping[str, str]:
+    own = embedder.preprocessing
+    assert own is not None
+    found = {
+        "image": f"{own.resize} edge to {own.image_size} pixels, {own.interpolation}",
+        "normalisation": f"mean {own.mean}, std {own.std} of pixels in [0, 1]",
+    }
+    length = (embedder.model.tokenizer or {}).get("length")
+    return found | ({"text": f"cut to {length} tokens"} if length else {})
