@@ -10,7 +10,27 @@ from dataclasses import dataclass
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import zeroshot
+from rsvl_jax.evaluation_sets import known
 from rsvl_jax.evaluation_sets.names import words
+
+
+def _georsclip() -> tuple[str, ...]:
+    """The 105 of RS5M: three kinds of image, 35 phrases each."""
+    adjectives = ["low resolution", "bad", "cropped", "bright", "dark", "close-up"]
+    adjectives += ["black and white", "jpeg corrupted", "blurry", "good"]
+    found = []
+    for kind in ("remote sensing image", "aerial image", "satellite image"):
+        plain = f"an {kind}" if kind[0] == "a" else f"a {kind}"
+        found += [f"{plain} of {word} {{c}}." for word in ("many", "a", "the")]
+        found += [f"{plain} of {word} hard to see {{c}}." for word in ("the", "a")]
+        found += [f"a {a} {kind} of {word} {{c}}." for a in adjectives for word in ("the", "a")]
+        found += [
+            f"{plain} of {word} {size} {{c}}."
+            for size in ("large", "nice", "small", "weird", "cool")
+            for word in ("the", "a")
+        ]
+    return tuple(found)
+
 
 SETS: dict[str, tuple[str, ...]] = {
     "bare": ("{c}",),  # GRAFT's demo
@@ -34,7 +54,17 @@ SETS: dict[str, tuple[str, ...]] = {
         )
         for article in ("", "a ", "the ")
     ),
+    # The spelling is theirs.
+    "clip_benchmark_resisc45": (
+        "a sattelite image of {c}",
+        "an aerial view of {c}",
+        "a sattelite photo of {c}",
+        "{c} from above",
+    ),
+    "georsclip": _georsclip(),
 }
+# Averages its embeddings as they are, and normalises the mean alone.
+_NOT_NORMALISED = ("georsclip",)
 NAMES = ("words", "raw")
 
 
@@ -45,37 +75,55 @@ class Prompts:
     names: tuple[str, ...]
     texts: tuple[tuple[str, ...], ...]
     source: str
+    normalize_before_mean: bool = True
+
+    def describe(self) -> str:
+        """How a class's prompts become its vector, for a card."""
+        each = "each prompt normalised" if self.normalize_before_mean else "prompts as they are"
+        return f"{each}, mean, normalised"
 
 
-def load(classes: Sequence[str], *, prompts: str, names: str) -> Prompts:
-    """Prompts of the classes (folder names).
+def load(classes: Sequence[str], *, prompts: str, names: str, of: str = "") -> Prompts:
+    """Prompts of the classes (folder names); `of`: the known data set that they are of, if any.
 
     prompts: one of `SETS`, a text file with a template a line, or a JSON file {class: [prompt,
     ...]} of finished prompts (as SenCLIP's). names: "words" (see `folder.words`), "raw" (the
-    folder's own), or a JSON file {class: name or [synonym, ...]}. Raises UserError for what cannot
-    be read, and for a class that a file leaves out.
+    folder's own), a spelling of the data set's (see `evaluation_sets.known`), or a JSON file
+    {class: name or [synonym, ...]}. Raises UserError for what cannot be read, and for a class that
+    a file leaves out.
     """
-    named = _names(classes, names)
+    named = _names(classes, names, of)
     if prompts.endswith(".json"):
         written = _json(prompts, "--prompts")
         texts = [_listed(_of(written, name, prompts), prompts) for name in classes]
     else:
         texts = zeroshot.prompts(named, _templates(prompts))
     return Prompts(
-        tuple(zeroshot.names_of(each)[0] for each in named), tuple(map(tuple, texts)), prompts
+        tuple(zeroshot.names_of(each)[0] for each in named),
+        tuple(map(tuple, texts)),
+        prompts,
+        prompts not in _NOT_NORMALISED,
     )
 
 
 def vectors(prompts: Prompts, encode: Callable[[list[str]], object]):
-    """Unit class vectors float32 [C, E]: each prompt normalised, mean, normalised."""
-    return zeroshot.class_vectors(encode, prompts.texts, ("{c}",))  # type: ignore[arg-type]
+    """Unit class vectors float32 [C, E]: the mean of each class's prompts, normalised."""
+    return zeroshot.class_vectors(
+        encode,  # type: ignore[arg-type]
+        prompts.texts,
+        ("{c}",),
+        normalize_before_mean=prompts.normalize_before_mean,
+    )
 
 
-def _names(classes: Sequence[str], names: str) -> list[zeroshot.Class]:
+def _names(classes: Sequence[str], names: str, of: str) -> list[zeroshot.Class]:
     if names == "words":
         return [words(name) for name in classes]
     if names == "raw":
         return list(classes)
+    entry = known.table().get(of)
+    if entry is not None and names in entry.spellings and tuple(classes) == entry.classes:
+        return list(entry.spellings[names])
     if not names.endswith(".json"):
         raise UserError(f"unknown --names={names!r}: choose {', '.join(NAMES)} or a .json file")
     written = _json(names, "--names")

@@ -16,6 +16,7 @@ from PIL import Image
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation_sets.collection import IGNORE, Collection
 from rsvl_jax.evaluation_sets.pictures import RULES, SUFFIXES, Pictures
+from rsvl_jax.evaluation_sets.splits import SPLITS
 
 _PAIRS = (("images", "masks"), ("img", "mask"), ("image", "label"), ("images", "labels"))
 _TABLE = "classes.csv"
@@ -66,6 +67,16 @@ def _code(pixels: np.ndarray) -> np.ndarray:
     """Colours as numbers; values as they are."""
     wide = pixels.astype(np.int64)
     return wide if wide.ndim in (0, 2) else wide[..., 0] * 65536 + wide[..., 1] * 256 + wide[..., 2]
+
+
+def is_there(root: str) -> bool:
+    """Whether a folder, or one of its splits, is of this layout."""
+    folders = (root, *(os.path.join(root, split) for split in (*SPLITS, "validation")))
+    return any(
+        all(os.path.isdir(os.path.join(folder, name)) for name in pair)
+        for folder in folders
+        for pair in _PAIRS
+    )
 
 
 def read(

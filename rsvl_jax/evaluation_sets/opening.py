@@ -79,6 +79,6 @@ def _layout(of: Known, root: str) -> str:
         return of.layout
     if root.endswith(".json") or any(name.endswith(".json") for name in os.listdir(root)):
         return "captions"
-    if os.path.isdir(os.path.join(root, "masks")):
+    if masks.is_there(root):
         return "masks"
     return "folders"

@@ -17,7 +17,7 @@ from rsvl_jax.inference.batches import Row, Runner
 from rsvl_jax.inference.images import Preprocessing
 from rsvl_jax.inference.modules import Modules
 from rsvl_jax.inference.texts import Open
-from rsvl_jax.inference.towers import SPACES, Towers, towers
+from rsvl_jax.inference.towers import OWN, SPACES, Towers, towers
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models.image_tokenizer import unit_range
 from rsvl_jax.weights.family import Model
@@ -127,7 +127,8 @@ class Embedder:
         return self._run.arrays
 
     def features(self, arrays: dict[str, Any], images: jax.Array) -> dict[str, jax.Array]:
-        """All that one pass over images uint8 [B, S, S, 3] gives, see `Towers.features`.
+        """All that one pass over images uint8 [B, S, S, 3] gives, see `Towers.features`; what is
+        shared with texts or places has length 1.
 
         To be traced; arrays: as `arrays`, wherever they are. Raises UserError for a model without
         images.
@@ -135,7 +136,8 @@ class Embedder:
         self.need("images")
         tower = self._towers.features
         assert tower is not None
-        return self._vectors(tower, arrays, (images,))
+        found = self._vectors(tower, arrays, (images,))
+        return {name: value if name in OWN else unit(value) for name, value in found.items()}
 
     def _images(self, what: str, images: Iterable[Any], space: str, normalize: bool) -> np.ndarray:
         self.need(what)

@@ -16,6 +16,7 @@ from rsvl_jax.weights.family import Json
 
 TEXT, LOCATION, FEATURES = "text", "location", "features"
 SPACES = (TEXT, LOCATION, FEATURES)
+OWN = ("cls", "mean", "patches")  # of a tower's features, those before any projection
 Modules = Mapping[str, Any]
 Vectors = dict[str, jax.Array]
 

@@ -1,0 +1,155 @@
+"""The model under test: its features of any collection, computed once and kept on disk."""
+
+import functools
+import hashlib
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from rsvl_jax.data.fits import FITS
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation.card import Card, Provenance
+from rsvl_jax.evaluation.features import Encoders, Rows, encode_texts, extract
+from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.storage import replace_file
+
+MODEL = "model"  # the fit that the model itself says
+KEPT = ("cls", "mean", "text_space", "location_space")
+POOLINGS = {
+    "cls": "class token",
+    "mean": "mean of the patch tokens",
+    "text_space": "embedding that is compared with texts",
+    "location_space": "embedding that is compared with places",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and what it has seen.
+
+    Attributes:
+      encoders: on the mesh. prepare: an image of any size as the model itself wants it.
+      provenance: for the cards. cache: folder of features; "" keeps none.
+      seed: of every draw.
+    """
+
+    encoders: Encoders
+    prepare: Callable[[np.ndarray], np.ndarray]
+    provenance: Provenance
+    mesh: Mesh
+    batch_size: int
+    cache: str = ""
+    seed: int = 0
+    _found: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def features(self, of: Collection, fit: str = MODEL) -> Mapping[str, np.ndarray]:
+        """Features of all images, name -> float32 [n, D]: "cls", "mean" and, where the model has
+        such spaces, "text_space" and "location_space".
+
+        fit: how images become the model's size: "model", or a key of `data.fits.FITS`.
+        """
+        key = self._key(of, fit)
+        if key not in self._found:
+            self._found[key] = _read(self.cache, key) or self._computed(of, fit, key)
+        return self._found[key]
+
+    def _computed(self, of: Collection, fit: str, key: str) -> Mapping[str, np.ndarray]:
+        found = extract(
+            self._kept,
+            self.images(of, fit),
+            batch_size=self.batch_size,
+            mesh=self.mesh,
+            label=f"{of.name} {of.split}",
+        )
+        if self.cache and jax.process_index() == 0:
+            _write(self.cache, key, found)
+        return found
+
+    @functools.cached_property
+    def _kept(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
+        def encode(pixels: jax.Array) -> dict[str, jax.Array]:
+            found = self.encoders.images(pixels)
+            return {name: found[name] for name in KEPT if name in found}
+
+        return encode
+
+    def images(self, of: Collection, fit: str = MODEL) -> Rows:
+        """The images at the model's size, uint8 [S,S,3] when asked for."""
+        if fit == MODEL:
+            return _Fitted(of.images, self.prepare)
+        if fit not in FITS:
+            raise UserError(f"fit {fit!r}: use {MODEL}, {', '.join(FITS)}")
+        side = self.encoders.image_size
+        assert side is not None
+        return _Fitted(of.images, lambda image: FITS[fit](image, side))
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of texts, float32 [n,E]; the model has a text encoder."""
+        assert self.encoders.texts is not None
+        return encode_texts(self.encoders.texts, texts, batch_size=self.batch_size, mesh=self.mesh)
+
+    def card(self, of: Collection, task: str, title: str, fit: str, **protocol: object) -> Card:
+        """The card of a task on a split, with the protocol of the model, the set and the task."""
+        how = dict(self.encoders.protocol)
+        if fit != MODEL:
+            how["image"] = f"{fit} to {self.encoders.image_size} pixels"
+        return Card(
+            task=f"{of.name}/{task}",
+            metric="",
+            title=f"{of.name}: {title}",
+            n=len(of),
+            dataset=of.name,
+            split=of.split,
+            split_fingerprint=of.fingerprint(),
+            protocol={**how, **of.protocol, "dropped": dict(of.dropped), **protocol},
+            seed=self.seed,
+            provenance=self.provenance,
+        )
+
+    def _key(self, of: Collection, fit: str) -> str:
+        says = {
+            "weights": self.provenance.weights,
+            "set": [of.name, of.split, of.fingerprint(), dict(of.protocol)],
+            "fit": fit,
+            "protocol": dict(self.encoders.protocol),
+        }
+        text = json.dumps(says, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    images: Rows
+    fit: Callable[[np.ndarray], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.fit(self.images[row])
+
+
+def _read(folder: str, key: str) -> Mapping[str, np.ndarray] | None:
+    """Kept features; None where there are none, or they are damaged (which is said)."""
+    path = os.path.join(folder, f"{key}.npz")
+    if not folder or not os.path.exists(path):
+        return None
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        print(f"features in {path!r} are damaged ({error}): computed again", file=sys.stderr)
+        return None
+
+
+def _write(folder: str, key: str, found: Mapping[str, np.ndarray]) -> None:
+    os.makedirs(folder, exist_ok=True)
+    with replace_file(os.path.join(folder, f"{key}.npz")) as file:
+        np.savez(file, **dict(found))  # type: ignore[arg-type]

@@ -1,0 +1,46 @@
+"""Task kinds: each takes a model and a task's description, and gives cards.
+
+A new kind is a module with a function and a line in KINDS.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rsvl_jax.evaluate.subject import Subject
+from rsvl_jax.evaluate.suite import Spec
+from rsvl_jax.evaluate.tasks import (
+    embedded,
+    few_shot,
+    knn,
+    linear_probe,
+    open_vocabulary,
+    retrieval,
+    segmentation,
+    zeroshot,
+)
+from rsvl_jax.evaluate.tasks.reading import OPTIONS
+from rsvl_jax.evaluation.card import Card
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task: the function that scores it, and the names of its options."""
+
+    score: Callable[[Subject, Spec], list[Card]]
+    options: frozenset[str]
+
+
+def _kind(score: Callable[[Subject, Spec], list[Card]], *options: str) -> Kind:
+    return Kind(score, frozenset(options) | OPTIONS)
+
+
+KINDS: Mapping[str, Kind] = {
+    "earth": Kind(embedded.score, frozenset({"split"})),
+    "knn": _kind(knn.score, "train", "test", "k", "metric", "temperature", "pooling"),
+    "linear_probe": _kind(linear_probe.score, "train", "val", "test", "pooling", "grid"),
+    "few_shot": _kind(few_shot.score, "train", "val", "test", "pooling", "shots", "seeds"),
+    "zeroshot": _kind(zeroshot.score, "test", "prompts", "names"),
+    "retrieval": _kind(retrieval.score, "test", "merge", "prefix"),
+    "segmentation": _kind(segmentation.score, "train", "test", "tiles"),
+    "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
+}

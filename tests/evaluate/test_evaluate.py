@@ -1,0 +1,246 @@
+"""The evaluation command: every kind of task on small data, tables that resume, bad input."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_runs
+from PIL import Image
+
+import rsvl_jax
+from flavars_jax import inference
+from flavars_jax.model import FlavarsModel
+from flavars_jax.settings import from_config
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluate import suite as suites
+from rsvl_jax.evaluate.__main__ import run as command
+from rsvl_jax.evaluate.subject import Subject
+from rsvl_jax.evaluate.tasks import KINDS
+from rsvl_jax.evaluation import card
+from rsvl_jax.evaluation.features import extract
+from rsvl_jax.evaluation_sets.opening import open_collection
+from rsvl_jax.inference.encoders import encoders
+from rsvl_jax.models import functional
+from rsvl_jax.parallel.mesh import make_mesh
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluation_sets"))
+import made_sets  # noqa: E402
+
+CLASSES = ("desert", "open water", "snow and ice")
+OPTIONS = {name: kind.options for name, kind in KINDS.items()}
+
+SUITE = """
+title = "All kinds"
+[[tasks]]
+kind = "knn"
+set = "scenes"
+pooling = ["cls", "mean", "text_space"]
+[[tasks]]
+kind = "linear_probe"
+set = "scenes"
+grid = [0.01, 1.0]
+[[tasks]]
+kind = "few_shot"
+set = "scenes"
+shots = [1, 2]
+seeds = 2
+[[tasks]]
+kind = "zeroshot"
+set = "scenes"
+prompts = "skyscript"
+[[tasks]]
+kind = "retrieval"
+set = "told"
+merge = true
+[[tasks]]
+kind = "segmentation"
+set = "roads"
+train = "train"
+[[tasks]]
+kind = "open_vocabulary"
+set = "roads"
+"""
+
+
+def noise(path, seed, size=20):
+    made_sets.image(path)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    for number, split in enumerate(("train", "val", "test")):
+        for place in range(15):
+            name = CLASSES[place % 3]
+            noise(root / "scenes" / split / name / f"{place}.png", 100 * number + place)
+    entries = [
+        (f"{n}.png", "test", [f"a photo of {CLASSES[n % 3]}", f"tile {n}"]) for n in range(7)
+    ]
+    made_sets.karpathy(root / "told", "dataset", entries)
+    for split in ("train", "test"):
+        for place in range(4):
+            noise(root / "roads" / split / "images" / f"{place}.png", place)
+            mask = made_sets.image(root / "roads" / split / "masks" / f"{place}.png", 0, mode="L")
+            half = np.zeros((20, 20), np.uint8)
+            half[:, : 5 + 3 * place] = 1
+            Image.fromarray(half).save(mask)
+    (root / "roads" / "classes.csv").write_text("0,ground\n1,road\n")
+    (root / "all.toml").write_text(SUITE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_runs.flavars(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def scored(data, run):
+    command([f"--workdir={run[0]}", f"--suite={data / 'all.toml'}", f"--data={data}"])
+    return Path(run[0]) / "evaluations" / "all"
+
+
+def test_every_kind_gives_cards_with_their_protocol(scored):
+    cards = {each.key: each for each in card.read(str(scored / "scores.json"))}
+    assert "scenes/knn_l2_k5/text_space/accuracy" in cards
+    assert "scenes/few_shot/mean/accuracy_2_shots" in cards
+    assert "told/retrieval/image_to_text/recall@1" in cards
+    assert "roads/segmentation/zeroshot/mean_iou" in cards
+    for each in cards.values():
+        assert each.value is not None and np.isfinite(each.value), each.key
+        assert each.provenance.weights and each.split_fingerprint and each.n
+        assert {"image", "normalisation", "split_rule"} <= set(each.protocol)
+    zeroshot = cards["scenes/zeroshot_skyscript/accuracy"]
+    assert zeroshot.protocol["prompts"][0] == "a satellite photo of desert."
+    assert zeroshot.interval is not None and zeroshot.chance == pytest.approx(100 / 3)
+    assert cards["told/retrieval/text_to_image/recall@1"].n == 10  # of 14 captions, 10 differ
+    table = (scored / "scores.md").read_text()
+    assert table.startswith("# All kinds") and "scenes: linear probe, cls" in table
+
+
+def test_finished_tasks_and_features_stay(scored, data, run, monkeypatch):
+    before = (scored / "scores.json").read_bytes()
+    tasks = sorted((scored / "tasks").iterdir())
+    tasks[0].unlink()
+    monkeypatch.setattr("rsvl_jax.evaluate.subject.extract", None)  # features are kept
+    words = [f"--workdir={run[0]}", f"--suite={data / 'all.toml'}", f"--data={data}"]
+    command([*words, "--only=scenes-few_shot,scenes-zeroshot,scenes-knn,scenes-linear_probe"])
+    command([*words, "--only=told-retrieval"])
+    monkeypatch.undo()
+    command(words)
+    assert (scored / "scores.json").read_bytes() == before
+
+
+def test_damaged_features_are_computed_again(scored, data, run, capsys):
+    kept = next((scored / "features").iterdir())
+    kept.write_bytes(kept.read_bytes()[:100])
+    for path in (scored / "tasks").iterdir():
+        path.unlink()
+    command([f"--workdir={run[0]}", f"--suite={data / 'all.toml'}", f"--data={data}"])
+    assert "are damaged" in capsys.readouterr().err
+
+
+def test_two_models_side_by_side(scored, data, run, capsys, tmp_path):
+    other = tmp_path / "other"
+    words = [f"--weights={run[0]}", f"--suite={data / 'all.toml'}", f"--data={data}"]
+    words += ["--only=scenes-knn", f"--output={other}", f"--compare={scored}"]
+    command(words)
+    assert "scenes/knn_l2_k5/cls/accuracy" in capsys.readouterr().out
+    assert (other / "compare.html").exists()
+    content = json.loads((other / "scores.json").read_text())
+    content["cards"][0]["protocol"]["k"] = 20
+    (other / "scores.json").write_text(json.dumps(content))
+    from rsvl_jax.report import compare
+
+    assert "≠" in compare.write([str(scored), str(other)], str(tmp_path / "page.html"))
+
+
+def subject_of(run, mesh):
+    embedder = rsvl_jax.load(run[0])
+    return Subject(
+        encoders=encoders(embedder, mesh),
+        prepare=embedder.preprocessing,
+        provenance=card.Provenance("w"),
+        mesh=mesh,
+        batch_size=8,
+    )
+
+
+def test_features_are_those_of_the_method_and_of_any_mesh(run):
+    graph = functional.structure(lambda rngs: FlavarsModel(from_config(run[1]), rngs))
+    model = functional.bind(graph, run[2].params, run[2].frozen)
+    shape = (13, tiny_runs.SIZE, tiny_runs.SIZE, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    expected = jax.jit(lambda x: inference.images(model, x))(images)
+    for mesh in (make_mesh(devices=jax.devices()[:1]), make_mesh(data=4, fsdp=2)):
+        one_pass = subject_of(run, mesh).encoders.images
+        found = extract(one_pass, images, batch_size=8, mesh=mesh)
+        assert set(found) == set(expected) | {"text_patches"}
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, atol=2e-5, err_msg=name)
+
+
+def test_models_without_texts_do_what_they_can(data, tmp_path):
+    path = tiny_runs.flavars(tmp_path, "mae")[0]
+    command([f"--workdir={path}", f"--suite={data / 'all.toml'}", f"--data={data}"])
+    found = card.read(f"{path}/evaluations/all/scores.json")
+    notes = {each.task.split("/")[1]: each.note for each in found if each.value is None}
+    assert notes["retrieval"] == "not applicable: the model has no text encoder"
+    assert any(each.task.startswith("scenes/knn") and each.value is not None for each in found)
+
+
+def test_built_in_suites_are_sound():
+    for name in suites.names():
+        suite = suites.load(name, "data", OPTIONS)
+        assert suite.title and suite.tasks
+    with pytest.raises(UserError, match="did you mean 'torchgeo'"):
+        suites.load("torchgoe", "data", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("title = 1", "no \\[\\[tasks\\]\\]"),
+        ("[[tasks", "is no TOML"),
+        ('[[tasks]]\nkind = "knm"\nset = "a"', "task kind 'knm': did you mean 'knn'"),
+        ('[[tasks]]\nkind = "knn"', "names no set"),
+        ('[[tasks]]\nkind = "knn"\nset = "a"\npoling = "cls"', "'poling': did you mean 'pooling'"),
+        ('[[tasks]]\nkind = "knn"\nset = "a"\n' * 2, "two tasks 'a-knn'"),
+    ],
+)
+def test_suite_files_that_are_wrong(text, what, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=what):
+        suites.load(str(path), "data", OPTIONS)
+
+
+def test_command_lines_that_are_wrong(run, data, tmp_path):
+    suite = f"--suite={data / 'all.toml'}"
+    for words, what in (
+        ([], "give one of --workdir"),
+        ([f"--weights={run[0]}", suite], "give --output"),
+        ([f"--workdir={run[0]}", suite, "--only=scene-knn"], "did you mean 'scenes-knn'"),
+        ([f"--workdir={run[0]}", suite, f"--data={tmp_path}"], "the folder of the data set scenes"),
+        ([f"--workdir={run[0]}", "--suite=mine.toml"], "no suite file 'mine.toml'"),
+    ):
+        with pytest.raises(UserError, match=what):
+            command(words)
+
+
+def test_tasks_say_what_their_data_lack(run, data):
+    mesh = make_mesh()
+    subject = subject_of(run, mesh)
+    spec = suites.Spec("t", "retrieval", "scenes", str(data / "scenes"))
+    with pytest.raises(UserError, match="needs captions: scenes test has none"):
+        KINDS["retrieval"].score(subject, spec)
+    spec = suites.Spec("t", "knn", "scenes", str(data / "scenes"), {"fit": "stretch"})
+    with pytest.raises(UserError, match="fit 'stretch'"):
+        KINDS["knn"].score(subject, spec)
+    padded = subject.images(open_collection("scenes", str(data / "scenes"), "test"), "pad")
+    assert padded[0].shape == (tiny_runs.SIZE, tiny_runs.SIZE, 3)
