@@ -58,19 +58,25 @@ def _peer(run: plan.Run, config: ConfigDict, workdir: str, split: str) -> result
 
 
 def _graft(run: plan.Run, config: ConfigDict, workdir: str, split: str) -> result.Result:
+    from graft_jax import teacher
     from graft_jax.experiment import Experiment
+    from rsvl_jax.objectives.image_text import ImageTextObjective
 
     experiment = Experiment.open(config, workdir)
     experiment.teach()
     students = {seed: experiment.train(seed) for seed in config.seeds}
-    samples = config.training.steps * config.data.batch_size
+    own = teacher.recipe(config)
+    objectives = (own, ImageTextObjective(own)), (config, experiment.objective)
     folders = ("teacher", *(f"seed{seed}" for seed in config.seeds))
     return result.of_cards(
         run,
         experiment.score(students, split),
         split=split,
         steps=config.training.steps,
-        flops=samples * experiment.objective.flops_per_sample(),
+        flops=sum(
+            each.training.steps * each.data.batch_size * objective.flops_per_sample()
+            for each, objective in objectives
+        ),
         seconds=sum(training_seconds(os.path.join(workdir, folder)) for folder in folders),
     )
 
