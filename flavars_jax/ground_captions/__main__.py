@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flavars_jax.ground_captions import access, arguments, prompt
+from flavars_jax.ground_captions import answers, arguments, prompt
 from flavars_jax.ground_captions.costs import Spent
 from flavars_jax.ground_captions.journal import History, Journal
 from flavars_jax.ground_captions.plan import Plan, plan
@@ -22,6 +22,7 @@ from flavars_jax.ground_captions.prompt import Prompt
 from flavars_jax.ground_captions.rows import Rows
 from flavars_jax.ground_captions.settings import Settings
 from rsvl_jax import runtime
+from rsvl_jax.chat import access
 from rsvl_jax.errors import Preempted, UserError
 from rsvl_jax.training.signals import StopSignal
 
@@ -95,12 +96,17 @@ async def _ask(
     found: Plan,
 ) -> None:
     try:
-        from flavars_jax.ground_captions.endpoint import Endpoint
         from flavars_jax.ground_captions.run import Run
+        from rsvl_jax.chat.endpoint import Endpoint
     except ImportError as error:
         raise UserError(f"{error}: pip install 'rsvl-jax[ground]'") from error
     endpoint = Endpoint(
-        where, settings.in_flight, settings.timeout, settings.max_tokens, settings.extra
+        where,
+        settings.in_flight,
+        settings.timeout,
+        settings.max_tokens,
+        settings.extra,
+        answers.SCHEMA,
     )
     start = Run(rows, words, endpoint, journal, settings, history)
     with StopSignal() as stop:

@@ -9,12 +9,12 @@ from typing import Any
 from flavars_jax.ground_captions import answers
 from flavars_jax.ground_captions.answers import Invalid
 from flavars_jax.ground_captions.costs import Budget, Spent, text_tokens
-from flavars_jax.ground_captions.endpoint import Endpoint, Failure, Reply
 from flavars_jax.ground_captions.pace import Pace, back_off
 from flavars_jax.ground_captions.pictures import Picture
 from flavars_jax.ground_captions.prompt import Prompt
 from flavars_jax.ground_captions.rows import Row, Unreadable
 from flavars_jax.ground_captions.settings import Settings
+from rsvl_jax.chat.endpoint import Endpoint, Failure, Reply
 
 Entry = tuple[str, dict[str, Any]]  # kind, one of `journal.KINDS`, and its line
 

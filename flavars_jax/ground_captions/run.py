@@ -11,7 +11,6 @@ from tqdm import tqdm
 from flavars_jax.ground_captions import pictures
 from flavars_jax.ground_captions.asker import Asker, Bill, Entry, about, because
 from flavars_jax.ground_captions.costs import Budget, Spent
-from flavars_jax.ground_captions.endpoint import Endpoint, Failure
 from flavars_jax.ground_captions.journal import History, Journal
 from flavars_jax.ground_captions.outcome import Outcome
 from flavars_jax.ground_captions.pace import Pace
@@ -19,6 +18,7 @@ from flavars_jax.ground_captions.plan import Plan
 from flavars_jax.ground_captions.prompt import Prompt
 from flavars_jax.ground_captions.rows import Row, Rows, Unreadable
 from flavars_jax.ground_captions.settings import Settings
+from rsvl_jax.chat.endpoint import Endpoint, Failure
 from rsvl_jax.training.signals import StopSignal
 
 _READERS = 4  # that make images ready; their work is done in threads

@@ -11,6 +11,7 @@ from rsvl_jax.evaluation_sets import (
     folders,
     known,
     masks,
+    rsvqa,
     skyscript_csv,
     splits,
     tars,
@@ -46,6 +47,7 @@ LAYOUTS: dict[str, Reader] = {
     "tars": lambda of, root, split, o: tars.read(of.name, root, split),
     "captions": lambda of, root, split, o: captions.read(of.name, root, split, o.prefix),
     "masks": lambda of, root, split, o: masks.read(of.name, root, split),
+    "rsvqa": lambda of, root, split, o: rsvqa.read(of.name, root, split),
 }
 
 
@@ -66,7 +68,8 @@ def open_collection(name: str, root: str, split: str, options: Options | None = 
     if options.sensor:
         of = Known(**{**vars(of), "sensor": options.sensor})
     layout = options.layout or _layout(of, root)
-    return LAYOUTS[layout](of, root, splits.spelt(split), options)
+    known_split = split if layout == "rsvqa" else splits.spelt(split)
+    return LAYOUTS[layout](of, root, known_split, options)
 
 
 def _layout(of: Known, root: str) -> str:
@@ -75,6 +78,8 @@ def _layout(of: Known, root: str) -> str:
         return "skyscript_csv"
     if tars.is_there(root):
         return "tars"
+    if rsvqa.is_there(root):
+        return "rsvqa"
     if of.layout:
         return of.layout
     if root.endswith(".json") or any(name.endswith(".json") for name in os.listdir(root)):

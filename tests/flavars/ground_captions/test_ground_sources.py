@@ -6,14 +6,15 @@ import json
 import pytest
 from PIL import Image
 
-from flavars_jax.ground_captions import access, pictures, prompt
-from flavars_jax.ground_captions.access import Access
+from flavars_jax.ground_captions import pictures, prompt
 from flavars_jax.ground_captions.costs import ImageTokens, Prices
 from flavars_jax.ground_captions.pictures import Picture, Unfit
 from flavars_jax.ground_captions.prompt import Prompt
 from flavars_jax.ground_captions.records import Records
 from flavars_jax.ground_captions.rows import Row, Unreadable, tags
 from flavars_jax.ground_captions.tables import Table
+from rsvl_jax.chat import access
+from rsvl_jax.chat.access import Access
 from rsvl_jax.errors import UserError
 
 

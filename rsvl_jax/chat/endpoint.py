@@ -15,22 +15,12 @@ from typing import Any, Self
 
 import aiohttp
 
-from flavars_jax.ground_captions.access import Access
-from flavars_jax.ground_captions.answers import SCHEMA
+from rsvl_jax.chat.access import Access
 
 _LONGEST = 4 << 20  # bytes of an answer
 _AGAIN = (408, 409, 425, 429)
 _HOPELESS = (401, 402, 403, 404)
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-# What is asked for first, and what a server that refuses it is asked for instead.
-_FORMATS: tuple[Mapping[str, Any] | None, ...] = (
-    {
-        "type": "json_schema",
-        "json_schema": {"name": "grounded_caption", "strict": True, "schema": SCHEMA},
-    },
-    {"type": "json_object"},
-    None,
-)
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
@@ -79,7 +69,7 @@ class Endpoint:
     """Asks for chat completions; a context manager.
 
     timeout: seconds for a whole request; max_tokens: of an answer; extra: further fields of the
-    request, such as {"temperature": 0}.
+    request, such as {"temperature": 0}; schema: of answers in JSON, None for answers in words.
     """
 
     access: Access
@@ -87,6 +77,7 @@ class Endpoint:
     timeout: float
     max_tokens: int
     extra: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
     _format: int = 0
     _length: int = 0
     _proxy: str | None = None
@@ -118,9 +109,17 @@ class Endpoint:
     def _body(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.access.model, "messages": messages}
         body[_LENGTHS[self._length]] = self.max_tokens
-        if (wanted := _FORMATS[self._format]) is not None:
+        if (wanted := self._formats[self._format]) is not None:
             body["response_format"] = wanted
         return body | dict(self.extra)
+
+    @property
+    def _formats(self) -> tuple[Mapping[str, Any] | None, ...]:
+        """What is asked for first, and what a server that refuses it is asked for instead."""
+        if self.schema is None:
+            return (None,)
+        strict = {"name": "answer", "strict": True, "schema": self.schema}
+        return {"type": "json_schema", "json_schema": strict}, {"type": "json_object"}, None
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], str]:
         assert self._session is not None
@@ -155,7 +154,7 @@ class Endpoint:
         if "max_completion_tokens" in text and length == 0:
             self._length = 1
             return True
-        if form + 1 < len(_FORMATS) and any(w in text for w in ("response_format", "json_")):
+        if form + 1 < len(self._formats) and any(w in text for w in ("response_format", "json_")):
             self._format += 1
             return True
         return False

@@ -1,0 +1,1 @@
+"""Questions about an image, answered by programs over the model's similarity maps."""

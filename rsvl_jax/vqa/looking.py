@@ -1,0 +1,68 @@
+"""Where things are in an image: by masks that are known, or by similarity to their names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rsvl_jax.errors import UserError
+
+# What else a pixel may be: a thing is where its name is nearer than all of these. Plain words for
+# land without the thing; a closed list of classes does better where it is known.
+BACKGROUND = ("ground", "vegetation", "bare land", "water", "something else")
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Things whose masks are known, bool [H,W] by name. metres: side of a pixel."""
+
+    masks: Mapping[str, np.ndarray]
+    metres: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return next(iter(self.masks.values())).shape
+
+    def mask(self, name: str) -> np.ndarray:
+        """Raises UserError for a name without a mask."""
+        if name not in self.masks:
+            raise UserError(f"nothing is known of {name!r}, but of {', '.join(self.masks)}")
+        return self.masks[name]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Things by the similarity of pixels to their names.
+
+    A pixel shows a thing where the cosine with its name exceeds that with every background word,
+    other than the thing itself, by more than `margin`. What is not valid shows nothing.
+
+    Attributes:
+      scores: names -> cosines float32 [Q,H,W], NaN where the image is not valid.
+      background: words for what else there is. margin: in cosine.
+      seen: what was looked for, with its mask, for the evidence.
+    """
+
+    scores: Callable[[Sequence[str]], np.ndarray]
+    shape: tuple[int, int]
+    metres: float | None = None
+    background: tuple[str, ...] = BACKGROUND
+    margin: float = 0.0
+    seen: dict[str, np.ndarray] = field(default_factory=dict)
+    _kept: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def mask(self, name: str) -> np.ndarray:
+        """Pixels that show it, bool [H,W]."""
+        if name not in self.seen:
+            others = [word for word in self.background if word != name]
+            self.look([name, *others])
+            best = np.max([self._kept[word] for word in others], axis=0)
+            self.seen[name] = self._kept[name] > best + self.margin
+        return self.seen[name]
+
+    def look(self, names: Sequence[str]) -> None:
+        """Computes the similarities of names that have not been asked for, all at once."""
+        new = [name for name in dict.fromkeys(names) if name not in self._kept]
+        if new:
+            self._kept.update(zip(new, self.scores(new), strict=True))

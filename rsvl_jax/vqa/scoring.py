@@ -1,0 +1,72 @@
+"""Accuracy of answers by kind of question, as RSVQA reports it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import scoring
+from rsvl_jax.evaluation.bootstrap import Blocks
+from rsvl_jax.evaluation.card import Card
+from rsvl_jax.evaluation_sets.collection import Collection, Question
+from rsvl_jax.vqa import answers, grammar, interpreter
+from rsvl_jax.vqa.primitives import Looker, Primitives
+
+
+def answer(
+    question: Question, looker: Looker, *, least: int = 1, bucket_counts: bool = False
+) -> str:
+    """The answer to a question, "" where its form is not understood."""
+    try:
+        parsed = grammar.parse(question.text)
+    except UserError:
+        return ""
+    functions = Primitives(looker, least).functions()
+    value = interpreter.run(parsed.program, functions)
+    return answers.written(value, parsed.kind, bucket_counts=bucket_counts)
+
+
+def cards(
+    card: Card, of: Collection, said: Sequence[str], *, bucket_counts: bool = False
+) -> list[Card]:
+    """Overall accuracy, the mean over kinds ("average"), and the accuracy of each kind, in %.
+
+    card: template. said: an answer a question, "" for none. Intervals resample images, since the
+    questions about one image stand or fall together.
+    """
+    truth = [answers.normal(q.answer, bucket_counts=bucket_counts) for q in of.questions]
+    kinds = sorted({question.kind for question in of.questions})
+    right = np.array([ours == theirs for ours, theirs in zip(said, truth, strict=True)], np.float64)
+    own = np.array([[q.kind == kind for kind in kinds] for q in of.questions], np.float64)
+    examples = np.concatenate([own * right[:, None], own], axis=1)
+    rows = np.array([question.image for question in of.questions])
+    blocks = Blocks.draw(rows, seed=card.seed, unit="images")
+    unread = sum(1 for text in said if not text)
+    noted = replace(
+        card,
+        note=f"{unread} of {len(said)} questions were not understood and count as wrong"
+        if unread
+        else "",
+    )
+    outcome = scoring.Outcome(
+        examples=examples,
+        blocks=blocks,
+        per_class={"average_accuracy": _each},
+        class_names=tuple(kinds),
+    )
+    metrics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "accuracy": lambda sums: _overall(sums),
+        "average_accuracy": lambda sums: np.nanmean(_each(sums), axis=-1),
+    }
+    return scoring.cards(noted, metrics, outcome)
+
+
+def _overall(sums: np.ndarray) -> np.ndarray:
+    right, count = np.split(sums, 2, axis=-1)
+    return right.sum(axis=-1) / np.maximum(count.sum(axis=-1), 1)
+
+
+def _each(sums: np.ndarray) -> np.ndarray:
+    right, count = np.split(sums, 2, axis=-1)
+    return np.where(count > 0, right / np.maximum(count, 1), np.nan)
