@@ -28,6 +28,7 @@ from rsvl_jax.parallel.mesh import make_mesh
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluation_sets"))
 import made_sets  # noqa: E402
+import test_rsvqa_reader  # noqa: E402
 
 CLASSES = ("desert", "open water", "snow and ice")
 OPTIONS = {name: kind.options for name, kind in KINDS.items()}
@@ -62,6 +63,10 @@ train = "train"
 [[tasks]]
 kind = "open_vocabulary"
 set = "roads"
+[[tasks]]
+kind = "vqa"
+set = "asked"
+gsd = 10.0
 """
 
 
@@ -90,6 +95,7 @@ def data(tmp_path_factory):
             half[:, : 5 + 3 * place] = 1
             Image.fromarray(half).save(mask)
     (root / "roads" / "classes.csv").write_text("0,ground\n1,road\n")
+    test_rsvqa_reader.write(root / "asked")
     (root / "all.toml").write_text(SUITE)
     return root
 
@@ -111,6 +117,7 @@ def test_every_kind_gives_cards_with_their_protocol(scored):
     assert "scenes/few_shot/mean/accuracy_2_shots" in cards
     assert "told/retrieval/image_to_text/recall@1" in cards
     assert "roads/segmentation/zeroshot/mean_iou" in cards
+    assert cards["asked/vqa/accuracy"].n == 3
     for each in cards.values():
         assert each.value is not None and np.isfinite(each.value), each.key
         assert each.provenance.weights and each.split_fingerprint and each.n

@@ -345,3 +345,23 @@ def test_answers_as_rsvqa_writes_them():
     assert answers.normal("1044m2") == "more than 1000m2"
     assert answers.normal(" Yes. ") == "yes"
     assert answers.normal("7", bucket_counts=True) == "between 0 and 10"
+
+
+def test_questions_made_from_masks_are_balanced_and_right():
+    from rsvl_jax.evaluation_sets.collection import Question
+    from rsvl_jax.vqa import scoring
+    from rsvl_jax.vqa.made_questions import made
+
+    classes = ("desert", "open water", "forest", "cropland")
+    masks = np.random.default_rng(2).integers(0, 4, (30, 6, 6)).astype(np.uint8)
+    masks = masks.repeat(4, axis=1).repeat(4, axis=2)
+    masks[masks == 3] = 255
+    found = made(masks, classes, seed=0)
+    assert found == made(masks, classes, seed=0) and len(found) > 80
+    for kind in ("presence", "comp"):
+        said = [q.answer for q in found if q.kind == kind]
+        assert abs(said.count("yes") - said.count("no")) <= 1
+    for question in found[:20]:
+        looker = Masks({name: masks[question.image] == n for n, name in enumerate(classes)})
+        assert scoring.answer(question, looker) == question.answer
+    assert scoring.answer(Question(0, "Why?", "", ""), looker) == ""
