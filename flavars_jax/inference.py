@@ -18,7 +18,8 @@ def images(model: FlavarsModel, pixels: jax.Array) -> dict[str, jax.Array]:
     """Pixels uint8 [B, H, W, 3] -> float32 features of the whole image.
 
     cls [B, D] and patches [B, N, D]: tokens after the final LN; mean [B, D]: of the patches; and,
-    where the model has the space, unit vectors text_space [B, E] and location_space [B, E].
+    where the model has the space, unit vectors text_space [B, E], text_patches [B, N, E] and
+    location_space [B, E].
     """
     _need(model.image, "images")
     tokens = model.image(model.normalize(pixels)).tokens
@@ -27,6 +28,7 @@ def images(model: FlavarsModel, pixels: jax.Array) -> dict[str, jax.Array]:
     found = {"cls": cls, "mean": patches.mean(axis=1), "patches": patches}
     if model.image_text is not None:
         found["text_space"] = unit(model.image_text.image(pooled))
+        found["text_patches"] = unit(model.image_text.image(tokens[:, 1:]))
     if model.image_location is not None:
         found["location_space"] = unit(model.image_location.image(pooled))
     return found

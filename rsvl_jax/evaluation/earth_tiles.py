@@ -11,6 +11,10 @@ Protocol, as the cards repeat it:
   test tiles; IGBP classes are merged as in the captions, and the mean IoU runs over the merged
   classes present in the test masks, and, beside it, over those that hold at least a hundredth of
   the pixels.
+- The linear probe learns from the labelled training tiles; every fifth training block stands aside
+  for the choice of its strength, and is learned from afterwards.
+- Questions (presence, count, comparison) are made from the masks of the test tiles, as many with
+  yes as with no; things are connected areas of at least a patch.
 - Intervals resample geographic blocks of the test split; in retrieval the queries are resampled
   and the gallery stays whole.
 """
@@ -29,7 +33,10 @@ from rsvl_jax.evaluation import knn, references, tiles
 from rsvl_jax.evaluation.bootstrap import Blocks
 from rsvl_jax.evaluation.card import Card, Provenance
 from rsvl_jax.evaluation.features import Encoders, extract
+from rsvl_jax.evaluation.geolocation_tasks import geolocation_cards
 from rsvl_jax.evaluation.land_cover_tasks import POOLINGS, knn_cards, zeroshot_cards
+from rsvl_jax.evaluation.probe_tasks import probe_cards
+from rsvl_jax.evaluation.question_tasks import question_cards
 from rsvl_jax.evaluation.retrieval_tasks import location_cards, text_cards
 from rsvl_jax.evaluation.segmentation_tasks import segmentation_cards
 from rsvl_jax.evaluation.suite import Model, Setting
@@ -114,7 +121,15 @@ def _score(
         *text_cards(setting, model, bare),
         *location_cards(setting, model, bare),
     ]
-    return found if quick else found + segmentation_cards(setting, model, bare, seed=seed)
+    if quick:
+        return found
+    return [
+        *found,
+        *probe_cards(setting, model, bare, poolings),
+        *geolocation_cards(setting, model, bare),
+        *segmentation_cards(setting, model, bare, seed=seed),
+        *question_cards(setting, model, bare, seed=seed),
+    ]
 
 
 def _train_tiles(source: Source, seed: int, quick: bool) -> tiles.Tiles:
@@ -165,7 +180,7 @@ def _encode(setting: Setting, encoders: Encoders, patches: int, label: str) -> M
             split.images,
             batch_size=setting.batch_size,
             mesh=setting.mesh,
-            limits={"patches": limit},
+            limits={"patches": limit, "text_patches": whole if split is setting.test else 0},
             label=f"{label} ({name})",
         )
 

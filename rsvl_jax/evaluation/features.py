@@ -39,7 +39,8 @@ class Encoders:
 
     Attributes:
       images: uint8 [B,H,W,3] -> {"cls" [B,D], "mean" [B,D], "patches" [B,N,D], and, where the
-        model has them, "text_space" [B,E] and "location_space" [B,E]}.
+        model has them, "text_space" [B,E], "text_patches" [B,N,E] in the same space, and
+        "location_space" [B,E]}.
       texts: list of strings -> [n,E] in the space of "text_space"; None where there is none.
       locations: (lon=, lat=) in degrees [n] -> [n,E] in the space of "location_space"; or None.
       image_size: side of the square images that `images` takes; None: any, one size a call.

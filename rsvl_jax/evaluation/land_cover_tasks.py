@@ -39,7 +39,7 @@ def knn_cards(
             say = partial(_neighbours_of, setting, protocol, pooling)
             others = baselines if untrained is None else {**baselines, UNTRAINED: say(untrained)}
             card = _knn_card(setting, model, name, protocol, pooling)
-            found += _accuracy_cards(setting, card, say(model), others)
+            found += accuracy_cards(setting, card, say(model), others)
     return found
 
 
@@ -85,7 +85,7 @@ def _baselines(setting: Setting, protocol: knn.Knn) -> dict[str, np.ndarray]:
     return found
 
 
-def _accuracy_cards(
+def accuracy_cards(
     setting: Setting,
     card: Card,
     predicted: np.ndarray,
@@ -134,7 +134,7 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
         others[UNTRAINED] = _by_prompts(setting, untrained)
     predicted = _by_prompts(setting, model)
     card = replace(card, note=setting.note)
-    found = _accuracy_cards(setting, card, predicted, others)
+    found = accuracy_cards(setting, card, predicted, others)
     if np.isnan(setting.test.purity).all():
         return found
     pure = replace(
@@ -143,7 +143,7 @@ def zeroshot_cards(setting: Setting, model: Model, untrained: Model | None) -> l
         title=f"zero-shot land cover, tiles at least {PURE:.0%} of one IGBP class",
     )
     wanted = setting.test.purity >= PURE
-    return found + _accuracy_cards(setting, pure, predicted, others, wanted)
+    return found + accuracy_cards(setting, pure, predicted, others, wanted)
 
 
 def _supervised(name: str) -> str:

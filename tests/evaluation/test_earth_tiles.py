@@ -41,7 +41,8 @@ def test_every_task_is_scored_with_its_protocol(scored, tmp_path):
     directions = {f"retrieval/image_to_{a}" for a, _ in pairs}
     directions |= {f"retrieval/{a}_to_image" for a, _ in pairs}
     directions |= {f"retrieval/image_{a}" for a, _ in pairs}
-    assert tasks == knn | directions | {"zeroshot", "zeroshot_pure", "segmentation/linear"}
+    others = {"zeroshot", "zeroshot_pure", "segmentation/linear", "geolocation", "vqa"}
+    assert tasks == knn | directions | others | {f"linear/{pool}" for pool in pools}
     for card in scored.values():
         assert card.dataset == "synthetic 1.0.0"
         assert (card.dataset_fingerprint, card.split, len(card.split_fingerprint)) == (

@@ -6,9 +6,9 @@ import pytest
 from made_sets import image
 
 from rsvl_jax.errors import UserError
+from rsvl_jax.evaluation import vqa as scoring
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation_sets.opening import open_collection
-from rsvl_jax.vqa import scoring
 
 
 def write(root, split="test", prefix="LR", images=(0, 3), questions=None):

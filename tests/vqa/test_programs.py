@@ -348,8 +348,8 @@ def test_answers_as_rsvqa_writes_them():
 
 
 def test_questions_made_from_masks_are_balanced_and_right():
+    from rsvl_jax.evaluation import vqa as scoring
     from rsvl_jax.evaluation_sets.collection import Question
-    from rsvl_jax.vqa import scoring
     from rsvl_jax.vqa.made_questions import made
 
     classes = ("desert", "open water", "forest", "cropland")

@@ -8,9 +8,9 @@ from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import pixels, reading
 from rsvl_jax.evaluation import prompts, scoring
 from rsvl_jax.evaluation import segmentation as seg
+from rsvl_jax.evaluation import vqa as answers
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation_sets.collection import Collection
-from rsvl_jax.vqa import scoring as answers
 from rsvl_jax.vqa.looking import BACKGROUND, Similarities
 
 _PART = 256  # images whose patch tokens are in memory at a time

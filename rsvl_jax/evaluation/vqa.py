@@ -30,36 +30,48 @@ def answer(
 def cards(
     card: Card, of: Collection, said: Sequence[str], *, bucket_counts: bool = False
 ) -> list[Card]:
-    """Overall accuracy, the mean over kinds ("average"), and the accuracy of each kind, in %.
-
-    card: template. said: an answer a question, "" for none. Intervals resample images, since the
-    questions about one image stand or fall together.
-    """
-    truth = [answers.normal(q.answer, bucket_counts=bucket_counts) for q in of.questions]
-    kinds = sorted({question.kind for question in of.questions})
-    right = np.array([ours == theirs for ours, theirs in zip(said, truth, strict=True)], np.float64)
-    own = np.array([[q.kind == kind for kind in kinds] for q in of.questions], np.float64)
-    examples = np.concatenate([own * right[:, None], own], axis=1)
+    """Cards of a collection's questions, see `cards_of`; intervals resample images, since the
+    questions about one image stand or fall together."""
     rows = np.array([question.image for question in of.questions])
     blocks = Blocks.draw(rows, seed=card.seed, unit="images")
+    return _cards(card, of.questions, said, blocks, bucket_counts)
+
+
+def cards_of(
+    card: Card, asked: Sequence[Question], said: Sequence[str], *, blocks: Blocks | None
+) -> list[Card]:
+    """Overall accuracy, the mean over kinds ("average"), and the accuracy of each kind, in %.
+
+    card: template. said: an answer a question, "" for none. blocks: of the images.
+    """
+    rows = np.array([question.image for question in asked])
+    return _cards(card, asked, said, None if blocks is None else blocks.take(rows), False)
+
+
+def _cards(
+    card: Card,
+    asked: Sequence[Question],
+    said: Sequence[str],
+    blocks: Blocks | None,
+    bucket_counts: bool,
+) -> list[Card]:
+    truth = [answers.normal(q.answer, bucket_counts=bucket_counts) for q in asked]
+    kinds = sorted({question.kind for question in asked})
+    right = np.array([ours == theirs for ours, theirs in zip(said, truth, strict=True)], np.float64)
+    own = np.array([[q.kind == kind for kind in kinds] for q in asked], np.float64)
     unread = sum(1 for text in said if not text)
-    noted = replace(
-        card,
-        note=f"{unread} of {len(said)} questions were not understood and count as wrong"
-        if unread
-        else "",
-    )
     outcome = scoring.Outcome(
-        examples=examples,
+        examples=np.concatenate([own * right[:, None], own], axis=1),
         blocks=blocks,
         per_class={"average_accuracy": _each},
         class_names=tuple(kinds),
     )
     metrics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "accuracy": lambda sums: _overall(sums),
+        "accuracy": _overall,
         "average_accuracy": lambda sums: np.nanmean(_each(sums), axis=-1),
     }
-    return scoring.cards(noted, metrics, outcome)
+    note = f"{unread} of {len(said)} questions were not understood and count as wrong"
+    return scoring.cards(replace(card, note=note if unread else ""), metrics, outcome)
 
 
 def _overall(sums: np.ndarray) -> np.ndarray:
