@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
+from made_searches import searches
 from synthetic_tiles import MANIFEST, SEEING, records
 
 from rsvl_jax.evaluation import card, earth_tiles
@@ -43,3 +45,8 @@ def test_two_processes_give_the_scores_of_one(tmp_path):
     assert [found.key for found in first] == [wanted.key for wanted in expected]
     for found, wanted in zip(first, expected, strict=True):
         assert found.value == pytest.approx(wanted.value, abs=1e-4), found.key
+    alone = searches(None)
+    for process in range(2):
+        together = np.load(f"{path}.{process}.npz")
+        for name, rows in alone.items():
+            np.testing.assert_array_equal(together[name], rows, err_msg=name)

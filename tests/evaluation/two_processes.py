@@ -12,6 +12,8 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 process, address, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(address, num_processes=2, process_id=process)
 
+import numpy as np  # noqa: E402
+from made_searches import searches  # noqa: E402
 from synthetic_tiles import MANIFEST, SEEING, records  # noqa: E402
 
 from rsvl_jax.evaluation import card, earth_tiles  # noqa: E402
@@ -29,3 +31,5 @@ found = earth_tiles.evaluate(
     quick=True,
 )
 card.write(f"{path}.{process}", found)
+
+np.savez(f"{path}.{process}.npz", **searches(make_mesh()))
