@@ -68,14 +68,14 @@ def parse(question: str) -> Parsed:
     )
 
 
-def _presence(thing: str) -> Parsed:
-    code, names = _things(thing)
-    return Parsed(PRESENCE, f"exists({code})", names)
+def _ask(kind: str, function: str) -> Callable[[str], Parsed]:
+    """A question that is one function of some things."""
 
+    def make(thing: str) -> Parsed:
+        code, names = _things(thing)
+        return Parsed(kind, f"{function}({code})", names)
 
-def _count(thing: str) -> Parsed:
-    code, names = _things(thing)
-    return Parsed(COUNT, f"count({code})", names)
+    return make
 
 
 def _compare(sign: str) -> Callable[[str, str], Parsed]:
@@ -84,16 +84,6 @@ def _compare(sign: str) -> Callable[[str, str], Parsed]:
         return Parsed(COMPARISON, f"count({left}) {sign} count({right})", names + more)
 
     return make
-
-
-def _area(thing: str) -> Parsed:
-    code, names = _things(thing)
-    return Parsed(AREA, f"area({code})", names)
-
-
-def _place(thing: str) -> Parsed:
-    code, names = _things(thing)
-    return Parsed(PLACE, f"place({code})", names)
 
 
 def _rural_urban() -> Parsed:
@@ -145,11 +135,11 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[..., Parsed]], ...] = tuple(
         (rf"are there (?:less|fewer) {_T} than {_T}", _compare("<")),
         (rf"are there more {_T} than {_T}", _compare(">")),
         (rf"is the number of {_T} equal to the number of {_T}", _compare("==")),
-        (rf"how many {_T}(?: are there| can be seen| are visible)?", _count),
-        (rf"what is the (?:number|amount) of {_T}", _count),
-        (rf"what is the area (?:covered by|of) {_T}", _area),
-        (rf"where (?:is|are) {_T}", _place),
-        (rf"(?:is|are) there {_T}", _presence),
-        (rf"(?:is|are) {_T} present", _presence),
+        (rf"how many {_T}(?: are there| can be seen| are visible)?", _ask(COUNT, "count")),
+        (rf"what is the (?:number|amount) of {_T}", _ask(COUNT, "count")),
+        (rf"what is the area (?:covered by|of) {_T}", _ask(AREA, "area")),
+        (rf"where (?:is|are) {_T}", _ask(PLACE, "place")),
+        (rf"(?:is|are) there {_T}", _ask(PRESENCE, "exists")),
+        (rf"(?:is|are) {_T} present", _ask(PRESENCE, "exists")),
     )
 )
