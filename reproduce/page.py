@@ -51,13 +51,13 @@ Code revision {", ".join(revisions)}."""
 
 
 def _runs(groups: Groups) -> str:
-    lines = ["## What was run", "", "| | runs | steps | PFLOPs a run | CPU-core minutes a run |"]
+    lines = ["## What was run", "", "| | runs | steps | TFLOPs a run | CPU-core minutes a run |"]
     lines.append("|---|---|---|---|---|")
     for name, results in groups.items():
         minutes = np.mean([result.seconds for result in results]) / 60
-        flops = np.mean([result.flops for result in results]) / 1e15
+        flops = np.mean([result.flops for result in results]) / 1e12
         steps = results[0].steps
-        lines.append(f"| {name} | {len(results)} | {steps} | {flops:.2f} | {minutes:.1f} |")
+        lines.append(f"| {name} | {len(results)} | {steps} | {flops:.0f} | {minutes:.1f} |")
     return "\n".join(lines)
 
 
@@ -182,8 +182,12 @@ def _graft(groups: Groups) -> str:
 
 def _pictures(groups: Groups, folder: str) -> str:
     name = os.path.basename(folder)
-    made = plots.scores(groups, os.path.join(folder, "scores.png"))
-    return f"![Scores by method]({name}/scores.png)" if made else ""
+    found = []
+    if plots.scores(groups, os.path.join(folder, "scores.png")):
+        found.append(f"![Scores by method]({name}/scores.png)")
+    if plots.differences(groups, os.path.join(folder, "differences.png")):
+        found.append(f"![FLAVARS less its peers]({name}/differences.png)")
+    return "\n\n".join(found)
 
 
 def _notes(folder: str) -> str:

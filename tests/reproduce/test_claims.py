@@ -135,7 +135,8 @@ def test_page_says_what_is_there(tmp_path):
     assert "## Without each term" in text and "| mim |" in text
     assert text.endswith("## What was tried\n\nMuch.\n")
     assert "GRAFT" not in text.split("## What was run")[1]
-    assert os.path.getsize(tmp_path / "claims" / "scores.png") < 200_000
+    for picture in ("scores.png", "differences.png"):
+        assert 0 < os.path.getsize(tmp_path / "claims" / picture) < 200_000
 
 
 def test_references_of_graft_are_kept():
