@@ -11,6 +11,7 @@ import numpy as np
 from flavars_jax.objective import FlavarsObjective
 from rsvl_jax.data.tokenizer import Tokenizer
 from rsvl_jax.evaluation.features import Encoders
+from rsvl_jax.inference.encoders import fitted
 
 Tree = Any
 
@@ -43,11 +44,7 @@ class EncoderFactory:
 
     def _embed_images(self, params: Tree, frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
         """Images uint8 of any size, resized to the model's where it is another."""
-        size = self._objective.settings.image.image_size
-        if images.shape[1:3] != (size, size):
-            shape = (len(images), size, size, images.shape[-1])
-            resized = jax.image.resize(images.astype(jnp.float32), shape, "linear")
-            images = jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+        images = fitted(images, self._objective.settings.image.image_size)
         return self._objective.embed_images(params, frozen, images)
 
     def _text_encoder(self, params: Tree, frozen: Tree) -> Callable[[list[str]], jax.Array]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -16,12 +17,15 @@ from rsvl_jax.inference.embedder import Embedder
 def encoders(embedder: Embedder, mesh: Mesh) -> Encoders:
     """The encoders of a model; those that it does not have are None.
 
-    Images come at the model's size (see `Embedder.preprocessing`), in batches over the mesh.
+    Images come in batches over the mesh, best at the model's size (see `Embedder.preprocessing`);
+    those of another size are resized whole.
     """
     arrays = jax.tree.map(
         lambda value: placing.put(np.asarray(value), mesh, split=False), embedder.arrays
     )
-    run = jax.jit(embedder.features)
+    run = jax.jit(
+        lambda arrays, images: embedder.features(arrays, fitted(images, embedder.image_size))
+    )
     return Encoders(
         images=partial(run, arrays),
         texts=partial(_texts, embedder) if _has(embedder, "texts", "text") else None,
@@ -29,6 +33,15 @@ def encoders(embedder: Embedder, mesh: Mesh) -> Encoders:
         image_size=embedder.image_size,
         protocol=_protocol(embedder),
     )
+
+
+def fitted(images: jax.Array, size: int) -> jax.Array:
+    """Images uint8 [B,H,W,3], resized linearly to [B,size,size,3] where they are not so large."""
+    if images.shape[1:3] == (size, size):
+        return images
+    shape = (len(images), size, size, images.shape[-1])
+    resized = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
 
 
 def _has(embedder: Embedder, what: str, space: str) -> bool:

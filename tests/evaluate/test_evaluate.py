@@ -199,6 +199,16 @@ def test_features_are_those_of_the_method_and_of_any_mesh(run):
             np.testing.assert_allclose(found[name], value, atol=2e-5, err_msg=name)
 
 
+def test_images_of_another_size_are_resized_whole(run):
+    encode = subject_of(run, make_mesh(devices=jax.devices()[:1])).encoders.images
+    shape = (2, 2 * tiny_runs.SIZE, 2 * tiny_runs.SIZE, 3)
+    small = np.random.default_rng(0).integers(0, 256, (2, *[tiny_runs.SIZE] * 2, 3), np.uint8)
+    large = np.ascontiguousarray(np.broadcast_to(small[:, :1, :1], shape))
+    found = encode(np.ascontiguousarray(large))["cls"]
+    plain = encode(np.ascontiguousarray(np.broadcast_to(small[:, :1, :1], small.shape)))["cls"]
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
 def test_models_without_texts_do_what_they_can(data, tmp_path):
     path = tiny_runs.flavars(tmp_path, "mae")[0]
     command([f"--workdir={path}", f"--suite={data / 'all.toml'}", f"--data={data}"])
