@@ -29,15 +29,17 @@ def test_embeddings_of_flavars():
         "mean": (16, 16),
         "patches": (16, tiny.N, 16),
         "text_space": (16, 8),
+        "text_patches": (16, tiny.N, 8),
         "location_space": (16, 12),
     }
     np.testing.assert_allclose(found["mean"], found["patches"].mean(1), rtol=1e-5, atol=1e-6)
     texts = quick(model.embed_texts)(params, frozen, s["text"], s["text_mask"])
     assert set(texts) == {"text_space"}  # text_location is off
     places = quick(model.embed_locations)(params, frozen, lon=s["lon"], lat=s["lat"])
-    for unit in (found["text_space"], found["location_space"], texts["text_space"], places):
+    units = found["text_space"], found["text_patches"], found["location_space"]
+    for unit in (*units, texts["text_space"], places):
         assert unit.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1, rtol=1e-5)
 
 
 def test_presets_have_the_spaces_they_train():
