@@ -1,16 +1,23 @@
 """A FLAVARS run as a model to use, without its data."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from flavars_jax import captions
+from flavars_jax.objective import FlavarsObjective
 from flavars_jax.settings import Settings, from_config
-from rsvl_jax.training import saved
-from rsvl_jax.weights import exports_tokenizer, kinds, runs
+from rsvl_jax.parallel.mesh import make_mesh
+from rsvl_jax.training import loop, saved
+from rsvl_jax.training.checkpoint import Metadata
+from rsvl_jax.weights import exports_tokenizer, kinds, runs, trees
 from rsvl_jax.weights.family import Json, Model
 from rsvl_jax.weights.methods import Opened
+from rsvl_jax.weights.sources import Arrays
 
 KIND = "flavars"
 
@@ -36,7 +43,20 @@ def open_run(path: str) -> Opened | None:
         step=run.step,
         folder=path,
         revision=found["code_revision"],
+        untrained=partial(_untrained, found, run.arrays),
     )
+
+
+def _untrained(found: Metadata, trained: Arrays) -> dict[str, np.ndarray]:
+    """The arrays before the first step, given no weights: as `experiment` has its references."""
+    config = ConfigDict(found["config"])
+    words = {path: array for path, array in trained.items() if trees.below(path, "tokenizer")}
+    objective = FlavarsObjective(config, codebook=trees.nested(words).get("tokenizer"))
+    mesh = make_mesh(devices=jax.local_devices()[:1])
+    start = loop.initial_state(
+        config=config, objective=objective, manifest=found["manifest"], mesh=mesh
+    )
+    return jax.device_get(trees.flat(start.params) | trees.flat(start.frozen))
 
 
 def model(settings: Settings, tokenizer: bytes = b"") -> Model:

@@ -31,3 +31,9 @@ FITS: dict[str, Fit] = {
     "pad": _pad("constant"),
     "pad_reflect": _pad("reflect"),
 }
+
+
+def reduced(image: np.ndarray, share: float) -> np.ndarray:
+    """uint8 [H, W, C] with `share` of its pixels a side, each the mean of the area it covers."""
+    rows, columns = (max(1, round(side * share)) for side in image.shape[:2])
+    return resize(image, (rows, columns), "area")

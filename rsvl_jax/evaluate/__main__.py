@@ -27,23 +27,42 @@ def run(argv: Sequence[str]) -> None:
     model = given.workdir or given.weights
     if not model or (given.workdir and given.weights):
         raise UserError("give one of --workdir (a run) and --weights (imported, or what can be)")
-    runtime.start()
+    runtime.start(processes=_processes(given))
+    import jax
+
+    from rsvl_jax.evaluate import contestant
     from rsvl_jax.evaluate.run import Outputs
     from rsvl_jax.evaluate.run import run as evaluate
     from rsvl_jax.evaluate.tasks import KINDS
     from rsvl_jax.evaluation import card
+    from rsvl_jax.parallel.mesh import make_mesh
 
     kinds = {name: kind.options for name, kind in KINDS.items()}
     suite = suites.load(given.suite, given.data, kinds)
     tasks = suite.chosen(given.only)
     outputs = Outputs(given.output or _beside(given, model))
-    subject = _subject(given, model, outputs.features)
-    os.makedirs(outputs.folder, exist_ok=True)
-    with open(outputs.config, "w", encoding="utf-8") as file:
-        json.dump({"model": model, "suite": given.suite, "data": given.data}, file, indent=1)
-    print(card.markdown(evaluate(subject, suite, tasks, outputs)))
-    if given.compare:
-        _compare([outputs.folder, *given.compare.split(",")], outputs.folder)
+    subject = contestant.subject(
+        model,
+        mesh=make_mesh(),
+        batch_size=given.batch_size,
+        seed=given.seed,
+        cache=outputs.features,
+    )
+    cards = evaluate(subject, suite, tasks, outputs)
+    if jax.process_index() == 0:
+        with open(outputs.config, "w", encoding="utf-8") as file:
+            json.dump({"model": model, "suite": given.suite, "data": given.data}, file, indent=1)
+        print(card.markdown(cards), f"scores: {outputs.page}", sep="\n")
+        if given.compare:
+            _compare([outputs.folder, *given.compare.split(",")], outputs.folder)
+
+
+def _processes(given: argparse.Namespace) -> dict[str, object] | None:
+    """What `parallel.distributed.start` is told; None for this process alone."""
+    if not given.coordinator:
+        return None
+    names = ("coordinator", "processes", "process")
+    return {name: getattr(given, name) for name in names}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", default="", metavar="TASK,TASK", help="some of the tasks")
     add("--compare", default="", metavar="DIR,DIR", help="results to put beside these, as HTML")
     add("--batch_size", type=int, default=64, help="images at a time [%(default)s]")
-    add("--seed", type=int, default=0, help="of every draw [%(default)s]")
+    add("--seed", type=int, help="of every draw [that of the run, or 0]")
+    add("--coordinator", help="address of process 0, or auto, where several score together")
+    add("--processes", type=int, help="how many there are")
+    add("--process", type=int, help="which of them this is, from 0")
     add("--list", action="store_true", help="suites and their tasks, and stop")
     return parser
 
@@ -83,30 +105,6 @@ def _beside(given: argparse.Namespace, model: str) -> str:
         raise UserError("give --output, a folder for the results")
     name = os.path.basename(given.suite).removesuffix(".toml")
     return os.path.join(model, "evaluations", name)
-
-
-def _subject(given: argparse.Namespace, model: str, cache: str):
-    from rsvl_jax.evaluate.subject import Subject
-    from rsvl_jax.evaluation.card import Provenance
-    from rsvl_jax.inference import load
-    from rsvl_jax.inference.encoders import encoders
-    from rsvl_jax.parallel.mesh import make_mesh
-    from rsvl_jax.training.resume import code_revision
-
-    embedder = load(model, batch_size=given.batch_size)
-    embedder.need("images")
-    mesh = make_mesh()
-    prepare = embedder.preprocessing
-    assert prepare is not None
-    return Subject(
-        encoders=encoders(embedder, mesh),
-        prepare=prepare,
-        provenance=Provenance(weights=embedder.fingerprint, revision=code_revision()),
-        mesh=mesh,
-        batch_size=given.batch_size,
-        cache=cache,
-        seed=given.seed,
-    )
 
 
 def _compare(folders: Sequence[str], output: str) -> None:

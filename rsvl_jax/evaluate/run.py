@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import jax
 from tqdm import tqdm
 
+from rsvl_jax.errors import UserError
+from rsvl_jax.evaluate import page
 from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluate.suite import Spec, Suite
 from rsvl_jax.evaluate.tasks import KINDS
 from rsvl_jax.evaluation import card
 from rsvl_jax.evaluation.card import Card
+from rsvl_jax.parallel import distributed
 from rsvl_jax.storage import replace_file
 
 
@@ -33,6 +36,11 @@ class Outputs:
     def table(self) -> str:
         """The same as Markdown."""
         return os.path.join(self.folder, "scores.md")
+
+    @property
+    def page(self) -> str:
+        """The same as HTML, with every protocol."""
+        return os.path.join(self.folder, "scores.html")
 
     @property
     def config(self) -> str:
@@ -54,28 +62,62 @@ class Outputs:
 
 
 def run(subject: Subject, suite: Suite, tasks: Sequence[Spec], outputs: Outputs) -> list[Card]:
-    """Scores what has not been scored yet, and writes scores.json and scores.md.
+    """Scores what has not been scored yet, and writes scores.json, scores.md and scores.html.
 
-    Raises UserError for a task whose data are missing or wrong; finished ones stay.
+    To be called by all processes; the first alone writes. Raises UserError for data that are not
+    there, and for a task whose data are wrong; finished ones stay.
     """
+    _check_data(tasks)
     found: list[Card] = []
     shown = tqdm(tasks, unit="task", disable=jax.process_index() != 0, file=sys.stderr)
     for spec in shown:
         shown.set_postfix_str(spec.name)
         found += _kept(subject, spec, outputs)
     if jax.process_index() == 0:
-        card.write(outputs.scores, found)
-        with replace_file(outputs.table) as file:
-            file.write(f"# {suite.title}\n\n{card.markdown(found)}".encode())
+        _write(outputs, suite, found)
+    distributed.wait_for_all("the scores are written")
     return found
+
+
+def _check_data(tasks: Sequence[Spec]) -> None:
+    """Before hours are spent on others: one line that names every folder that is missing."""
+    missing = dict.fromkeys(spec.data for spec in tasks if not os.path.exists(spec.data))
+    own = {spec.data for spec in tasks if KINDS[spec.kind].builds}
+    absent = [spec for spec in tasks if spec.data in missing and spec.data not in own]
+    if absent:
+        names = ", ".join(f"{s.set} in {s.data!r}" for s in {s.data: s for s in absent}.values())
+        there = [spec.name for spec in tasks if spec not in absent]
+        more = f", or --only={','.join(there)}" if there else ""
+        raise UserError(f"not there: {names}; give --data, the folder that holds them{more}")
+
+
+def _write(outputs: Outputs, suite: Suite, cards: Sequence[Card]) -> None:
+    os.makedirs(outputs.folder, exist_ok=True)
+    card.write(outputs.scores, cards)
+    table = f"# {suite.title}\n\n{card.markdown(cards)}"
+    for path, text in ((outputs.table, table), (outputs.page, page.render(suite.title, cards))):
+        with replace_file(path) as file:
+            file.write(text.encode())
 
 
 def _kept(subject: Subject, spec: Spec, outputs: Outputs) -> list[Card]:
     path = outputs.task(subject, spec)
-    if os.path.exists(path):
-        return card.read(path)
+    kept = _read(path)
+    if distributed.everywhere(kept is not None) and kept is not None:
+        return kept
     cards = KINDS[spec.kind].score(subject, spec)
     if jax.process_index() == 0:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         card.write(path, cards)
     return cards
+
+
+def _read(path: str) -> list[Card] | None:
+    """The cards of a finished task; None where it is not, or where its file is damaged."""
+    if not os.path.exists(path):
+        return None
+    try:
+        return card.read(path)
+    except UserError as error:
+        print(f"{error}: scored again", file=sys.stderr)
+        return None

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from rsvl_jax.data.fits import FITS
+from rsvl_jax.data.fits import FITS, reduced
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import Card, Provenance
 from rsvl_jax.evaluation.features import Encoders, Rows, encode_texts, extract
 from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.parallel import distributed
 from rsvl_jax.storage import replace_file
 
 MODEL = "model"  # the fit that the model itself says
@@ -38,6 +39,9 @@ class Subject:
       encoders: on the mesh. prepare: an image of any size as the model itself wants it.
       provenance: for the cards. cache: folder of features; "" keeps none.
       seed: of every draw.
+      untrained: makes the encoders of the same model at initialisation, which scores on the
+        embedded data stand beside; None where nobody knows how the model began.
+      earth: name and directory of the embedded data that the model was trained on, None for others.
     """
 
     encoders: Encoders
@@ -47,23 +51,32 @@ class Subject:
     batch_size: int
     cache: str = ""
     seed: int = 0
+    untrained: Callable[[], Encoders] | None = None
+    earth: tuple[str, str] | None = None
     _found: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
-    def features(self, of: Collection, fit: str = MODEL) -> Mapping[str, np.ndarray]:
+    def features(
+        self, of: Collection, fit: str = MODEL, resolution: float = 1.0
+    ) -> Mapping[str, np.ndarray]:
         """Features of all images, name -> float32 [n, D]: "cls", "mean" and, where the model has
         such spaces, "text_space" and "location_space".
 
-        fit: how images become the model's size: "model", or a key of `data.fits.FITS`.
+        fit: how images become the model's size: "model", or a key of `data.fits.FITS`. resolution:
+        share of its pixels a side that an image keeps before, by area, as if seen from higher up.
         """
-        key = self._key(of, fit)
+        key = self._key(of, fit, resolution)
         if key not in self._found:
-            self._found[key] = _read(self.cache, key) or self._computed(of, fit, key)
+            kept = _read(self.cache, key)
+            # Where one process has to compute, all do: the encoders run on the devices of all.
+            if not distributed.everywhere(kept is not None) or kept is None:
+                kept = self._computed(of, self.images(of, fit, resolution), key)
+            self._found[key] = kept
         return self._found[key]
 
-    def _computed(self, of: Collection, fit: str, key: str) -> Mapping[str, np.ndarray]:
+    def _computed(self, of: Collection, images: Rows, key: str) -> Mapping[str, np.ndarray]:
         found = extract(
             self._kept,
-            self.images(of, fit),
+            images,
             batch_size=self.batch_size,
             mesh=self.mesh,
             label=f"{of.name} {of.split}",
@@ -80,15 +93,18 @@ class Subject:
 
         return encode
 
-    def images(self, of: Collection, fit: str = MODEL) -> Rows:
-        """The images at the model's size, uint8 [S,S,3] when asked for."""
+    def images(self, of: Collection, fit: str = MODEL, resolution: float = 1.0) -> Rows:
+        """The images at the model's size, uint8 [S,S,3] when asked for; see `features`."""
+        images = of.images
+        if resolution != 1:
+            images = _Fitted(images, lambda image: reduced(image, resolution))
         if fit == MODEL:
-            return _Fitted(of.images, self.prepare)
+            return _Fitted(images, self.prepare)
         if fit not in FITS:
             raise UserError(f"fit {fit!r}: use {MODEL}, {', '.join(FITS)}")
         side = self.encoders.image_size
         assert side is not None
-        return _Fitted(of.images, lambda image: FITS[fit](image, side))
+        return _Fitted(images, lambda image: FITS[fit](image, side))
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of texts, float32 [n,E]; the model has a text encoder."""
@@ -113,11 +129,11 @@ class Subject:
             provenance=self.provenance,
         )
 
-    def _key(self, of: Collection, fit: str) -> str:
+    def _key(self, of: Collection, fit: str, resolution: float) -> str:
         says = {
             "weights": self.provenance.weights,
             "set": [of.name, of.split, of.fingerprint(), dict(of.protocol)],
-            "fit": fit,
+            "fit": fit if resolution == 1 else [fit, resolution],
             "protocol": dict(self.encoders.protocol),
         }
         text = json.dumps(says, sort_keys=True, default=str)

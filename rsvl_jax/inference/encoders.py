@@ -59,8 +59,11 @@ def _places(embedder: Embedder) -> Callable[..., Any]:
 def _protocol(embedder: Embedder) -> Mapping[str, str]:
     own = embedder.preprocessing
     assert own is not None
+    size, how = own.image_size, own.interpolation
+    square = f"whole tile resized to {size} x {size}" + ("" if how == "linear" else f" ({how})")
+    crop = f"shorter side resized to {size} ({how}), the middle {size} x {size} cut out"
     found = {
-        "image": f"{own.resize} edge to {own.image_size} pixels, {own.interpolation}",
+        "image": f"{square}, no crop" if own.resize == "square" else crop,
         "normalisation": f"mean {own.mean}, std {own.std} of pixels in [0, 1]",
     }
     length = (embedder.model.tokenizer or {}).get("length")

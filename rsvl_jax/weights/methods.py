@@ -5,7 +5,10 @@ with a function `open_run(path) -> Opened | None`, None for a run that is not th
 """
 
 import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.weights.family import Json, Model
@@ -28,6 +31,7 @@ class Opened:
       folder: where its scores.json and report are, once it is finished.
       revision: of the code that wrote the checkpoint.
       logit_scale: logarithm of what multiplies cosines, where it is fixed.
+      untrained: () -> arrays of the same model at initialisation, which scores stand beside.
     """
 
     model: Model
@@ -39,6 +43,7 @@ class Opened:
     folder: str
     revision: str
     logit_scale: float | None = None
+    untrained: Callable[[], Mapping[str, np.ndarray]] | None = None
 
 
 def open_run(path: str) -> Opened:

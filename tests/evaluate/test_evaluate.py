@@ -250,7 +250,7 @@ def test_command_lines_that_are_wrong(run, data, tmp_path):
         ([], "give one of --workdir"),
         ([f"--weights={run[0]}", suite], "give --output"),
         ([f"--workdir={run[0]}", suite, "--only=scene-knn"], "did you mean 'scenes-knn'"),
-        ([f"--workdir={run[0]}", suite, f"--data={tmp_path}"], "the folder of the data set scenes"),
+        ([f"--workdir={run[0]}", suite, f"--data={tmp_path}"], "not there: scenes in"),
         ([f"--workdir={run[0]}", "--suite=mine.toml"], "no suite file 'mine.toml'"),
     ):
         with pytest.raises(UserError, match=what):

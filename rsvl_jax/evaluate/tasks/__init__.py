@@ -26,10 +26,12 @@ from rsvl_jax.evaluation.card import Card
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of task: the function that scores it, and the names of its options."""
+    """A kind of task: the function that scores it, the names of its options, and whether it makes
+    its data where they are not there."""
 
     score: Callable[[Subject, Spec], list[Card]]
     options: frozenset[str]
+    builds: bool = False
 
 
 def _kind(score: Callable[[Subject, Spec], list[Card]], *options: str) -> Kind:
@@ -37,8 +39,10 @@ def _kind(score: Callable[[Subject, Spec], list[Card]], *options: str) -> Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "earth": Kind(embedded.score, frozenset({"split"})),
-    "knn": _kind(knn.score, "train", "test", "k", "metric", "temperature", "pooling"),
+    "earth": Kind(embedded.score, frozenset({"split"}), builds=True),
+    "knn": _kind(
+        knn.score, "train", "test", "k", "metric", "temperature", "pooling", "resolutions"
+    ),
     "linear_probe": _kind(linear_probe.score, "train", "val", "test", "pooling", "grid"),
     "few_shot": _kind(few_shot.score, "train", "val", "test", "pooling", "shots", "seeds"),
     "zeroshot": _kind(zeroshot.score, "test", "prompts", "names"),
