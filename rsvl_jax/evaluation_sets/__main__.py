@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     if flags.what == "list":
         print(listing())
         return
-    options = Options(flags.layout, flags.rule, flags.sensor, flags.added)
+    options = Options(flags.layout, flags.rule, flags.sensor, flags.added, crop=flags.crop)
     print(report(open_collection(flags.name, flags.data, flags.split, options)))
 
 
@@ -44,16 +44,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--rule", default="", help="of the split: own, all, remoteclip, torchgeo...")
     check.add_argument("--sensor", default="", choices=("", *SENSORS))
     check.add_argument("--added", type=int, default=0, help="to all values of the sensor [0]")
+    check.add_argument("--crop", action="store_true", help="to the object, where there are boxes")
     return parser
 
 
 def listing() -> str:
     """The known data sets, a line each."""
-    lines = [f"{'name':12} {'classes':>7} {'images':>7}  split rules"]
+    lines = [f"{'name':14} {'layout':11} {'classes':>7} {'images':>7}  split rules"]
     for name, of in known.table().items():
         classes = len(of.classes) or "folders"
         rules = ", ".join(("own", "all", "remoteclip", *of.lists))
-        lines.append(f"{name:12} {classes!s:>7} {of.images or '':>7}  {rules}")
+        lines.append(f"{name:14} {of.layout:11} {classes!s:>7} {of.images or '':>7}  {rules}")
     return "\n".join(lines)
 
 
@@ -78,8 +79,23 @@ def report(found: Collection) -> str:
         for row in range(len(found)):
             pixels += np.bincount(found.masks[row].ravel(), minlength=256)
         lines += [f"  {n}: {c} pixels" for n, c in zip(found.pixel_classes, pixels, strict=False)]
+    lines += _bands(found)
     lines += [f"left out, {why}: {count}" for why, count in found.dropped.items()]
     return "\n".join(lines)
+
+
+def _bands(found: Collection) -> list[str]:
+    """Mean and deviation of each band: an order that is wrong shows here."""
+    if found.bands is None:
+        return []
+    moments = np.zeros((3, len(found.band_names)))
+    for row in tqdm(range(len(found)), leave=False):
+        pixels = found.bands[row].reshape(-1, len(found.band_names)).astype(np.float64)
+        moments += [np.full(pixels.shape[1], len(pixels)), pixels.sum(0), (pixels**2).sum(0)]
+    mean = moments[1] / moments[0]
+    deviation = np.sqrt(np.maximum(moments[2] / moments[0] - mean**2, 0))
+    values = zip(found.band_names, mean, deviation, strict=True)
+    return [f"  {name}: mean {m:.2f}, deviation {d:.2f}" for name, m, d in values]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from rsvl_jax.evaluation_sets import splits
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.evaluation_sets.known import Known
 
-_BANDS = 4
+_NAMES = ("red", "green", "blue", "near infrared")
+_BANDS = len(_NAMES)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class _Rows:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return np.ascontiguousarray(self.values[row][..., :3])
+
+
+@dataclass(frozen=True)
+class _Bands(_Rows):
+    """All four, float32."""
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[row].astype(np.float32)
 
 
 def read(known: Known, root: str, split: str) -> Collection:
@@ -52,6 +61,8 @@ def read(known: Known, root: str, split: str) -> Collection:
         images=_Rows(images),
         labels=labels,
         classes=known.classes,
+        bands=_Bands(images),
+        band_names=_NAMES,
         protocol={"split_rule": "as published", "bands": "red, green, blue of four"},
     )
 

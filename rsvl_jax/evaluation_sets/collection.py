@@ -54,6 +54,8 @@ class Collection:
       blocks: int64 [n], what is resampled together for intervals (a scene, a geographic block);
         None: each image alone.
       questions: about the images.
+      bands: row -> float32 [H,W,C], all bands as they are in the file; None where it has but RGB.
+      band_names: of the C bands.
       dropped: why -> how many records of the split were left out.
       protocol: what a card must say of the reading: where the split comes from, bands, scaling.
     """
@@ -71,6 +73,8 @@ class Collection:
     lat: np.ndarray | None = None
     blocks: np.ndarray | None = None
     questions: tuple[Question, ...] = ()
+    bands: Rows | None = None
+    band_names: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation_sets import splits
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.evaluation_sets.known import Known
-from rsvl_jax.evaluation_sets.pictures import RULES, SUFFIXES, Pictures
+from rsvl_jax.evaluation_sets.pictures import RULES, SUFFIXES, Bands, Pictures
 
 _SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 
@@ -21,16 +21,16 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
     added: what was added to all values of a sensor. Raises UserError for no images, a folder that
     is no class, and what `splits` raises.
     """
-    split, root = splits.spelt(split), _inner(root)
+    split, root = splits.spelt(split), inner(root)
     has_own = any(os.path.isdir(os.path.join(root, name)) for name in _SPLIT_FOLDERS)
-    names = _images(root, depth=2 if has_own else 1)
+    names, others = images(root, depth=2 if has_own else 1)
     if not names:
         raise UserError(
             f"{root!r} has no images in folders of classes ({', '.join(SUFFIXES)}): give the "
             f"folder of {known.title}"
         )
     folders = [name.split(os.sep)[-2] for name in names]
-    classes, labels = _labelled(known, root, folders)
+    classes, labels = labelled(known, root, folders)
     rule = splits.rule_of(known, root, has_own, split, rule)
     rows = splits.chosen(names, folders, known, root, split, rule)
     if not rows:
@@ -43,8 +43,11 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
         images=Pictures(root, chosen, known.sensor, added),
         labels=labels[rows],
         classes=classes,
+        bands=Bands(root, chosen, len(known.bands)) if _has_bands(known, chosen) else None,
+        band_names=known.bands if _has_bands(known, chosen) else (),
+        dropped={"files that are no images": others} if others else {},
         protocol={
-            "split_rule": rule,
+            **splits.told(known, root, split, rule),
             "images_in_all": len(names),
             "images_expected": known.images,
             "pixels": RULES,
@@ -52,7 +55,11 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
     )
 
 
-def _inner(root: str) -> str:
+def _has_bands(known: Known, names: Sequence[str]) -> bool:
+    return bool(known.bands) and names[0].lower().endswith((".tif", ".tiff"))
+
+
+def inner(root: str) -> str:
     """The folder itself, or the only folder inside of it, as archives unpack."""
     if not os.path.isdir(root):
         raise UserError(f"no folder {root!r}")
@@ -62,25 +69,27 @@ def _inner(root: str) -> str:
     if len(folders) != 1 or images or folders[0].name.lower() in _SPLIT_FOLDERS:
         return root
     nested = any(entry.is_dir() for entry in os.scandir(folders[0].path))
-    return _inner(folders[0].path) if nested else root
+    return inner(folders[0].path) if nested else root
 
 
-def _images(root: str, depth: int) -> list[str]:
-    """Paths below `root` of the images that lie so many folders deep, sorted."""
-    found = []
+def images(root: str, depth: int = 0) -> tuple[list[str], int]:
+    """Paths below `root` of the images that lie so many folders deep, sorted; and how many other
+    files there are."""
+    found, others = [], 0
     for parent, inside, names in os.walk(root):
         inside.sort()
         below = os.path.relpath(parent, root)
         level = 0 if below == "." else below.count(os.sep) + 1
         if level < depth:
             continue
-        found += [os.path.join(below, name) for name in names if name.lower().endswith(SUFFIXES)]
-    return sorted(found)
+        # Archives made on macOS have a file ._x.jpg beside each x.jpg.
+        kept = [n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+        found += [os.path.normpath(os.path.join(below, name)) for name in kept]
+        others += len(names) - len(kept)
+    return sorted(found), others
 
 
-def _labelled(
-    known: Known, root: str, folders: Sequence[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
+def labelled(known: Known, root: str, folders: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Classes, and the label of each image."""
     if not known.classes:
         classes = tuple(sorted(set(folders)))

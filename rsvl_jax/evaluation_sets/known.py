@@ -15,12 +15,14 @@ class SplitList:
     """Files that say which images are in a split.
 
     Attributes:
-      file: name, "{split}" stands for "train", "val" or "test".
+      file: name, "{split}" stands for "train", "val" or "test"; of a .csv the first column counts.
       published: where they are to be had.
+      md5: split -> first 8 hex digits of the published file's MD5, where that is known.
     """
 
     file: str
     published: str
+    md5: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class Known:
       layout: how it lies on disk, a key of `opening.LAYOUTS`.
       classes: in the order of the labels; () are taken from the folders.
       spellings: other names of the classes by who uses them, in the same order.
-      aliases: folder -> class, where a release has another name for it.
+      aliases: folder or label -> class, where a release has another name for it.
       lists: split rule -> its files.
       images: in all, None where that is not known.
       sensor: of files with more than three bands, see `rsvl_jax.rasters.sensors`; "" for none.
+      bands: names of the bands of such files, in their order.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Known:
     lists: Mapping[str, SplitList] = field(default_factory=dict)
     images: int | None = None
     sensor: str = ""
+    bands: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -66,6 +70,7 @@ def _known(name: str, entry: dict) -> Known:
         lists={rule: SplitList(**value) for rule, value in entry.get("lists", {}).items()},
         images=entry.get("images"),
         sensor=entry.get("sensor", ""),
+        bands=tuple(entry.get("bands", ())),
     )
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation_sets import (
     arrays,
+    bigearthnet,
     captions,
+    fmow,
     folders,
     known,
+    label_csv,
     masks,
+    prepared,
     rsvqa,
     skyscript_csv,
     splits,
@@ -28,7 +32,7 @@ class Options:
       layout: one of LAYOUTS; "" finds out.
       rule: of the split, see `splits`; "" takes the folders or lists that are there.
       sensor: of files with more than 8 bits or 4 bands. added: to all of its values.
-      prefix: before every caption.
+      prefix: before every caption. crop: to the object, where the data set has boxes (fMoW).
     """
 
     layout: str = ""
@@ -36,12 +40,17 @@ class Options:
     sensor: str = ""
     added: int = 0
     prefix: str = ""
+    crop: bool = False
 
 
 Reader = Callable[[Known, str, str, Options], Collection]
 
 LAYOUTS: dict[str, Reader] = {
     "folders": lambda of, root, split, o: folders.read(of, root, split, o.rule, o.added),
+    "label_csv": lambda of, root, split, o: label_csv.read(of, root, split, o.rule),
+    "bigearthnet": lambda of, root, split, o: bigearthnet.read(of, root, split, o.rule, o.added),
+    "fmow": lambda of, root, split, o: fmow.read(of, root, split, o.rule, o.crop),
+    "tfds": lambda of, root, split, o: prepared.read(of, root, split, o.rule, o.added),
     "arrays": lambda of, root, split, o: arrays.read(of, root, split),
     "skyscript_csv": lambda of, root, split, o: skyscript_csv.read(of.name, root, split),
     "tars": lambda of, root, split, o: tars.read(of.name, root, split),
@@ -80,6 +89,8 @@ def _layout(of: Known, root: str) -> str:
         return "tars"
     if rsvqa.is_there(root):
         return "rsvqa"
+    if prepared.is_there(root):
+        return "tfds"
     if of.layout:
         return of.layout
     if root.endswith(".json") or any(name.endswith(".json") for name in os.listdir(root)):

@@ -7,6 +7,7 @@ a sensor, whose table says which bands are red, green and blue, and which values
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,20 +68,43 @@ def read(path: str, sensor: str = "", added: int = 0) -> np.ndarray:
     return _of_sensor(path, sensor, added)
 
 
+@dataclass(frozen=True)
+class Bands:
+    """Image files with all of their bands as they are: row -> float32 [H,W,C]."""
+
+    root: str
+    names: Sequence[str]
+    count: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        path = os.path.join(self.root, self.names[row])
+        found, _ = bands(path)
+        if found.shape[2] != self.count:
+            raise UserError(f"{path!r} has {found.shape[2]} bands: {self.count} are wanted")
+        return found.astype(np.float32)
+
+
 def _of_sensor(path: str, sensor: str, added: int) -> np.ndarray:
+    found, names = bands(path)
     if not sensor:
         raise UserError(
             f"{path!r} has more than 8 bits or 4 bands: say which sensor it is of "
             f"({', '.join(SENSORS)})"
         )
-    found, names = bands(path)
-    of = SENSORS[sensor]
     try:
-        chosen = of.bands(found.shape[2], names)
+        chosen = SENSORS[sensor].bands(found.shape[2], names)
     except UserError as error:
         raise UserError(f"{path!r}: {error}") from error
-    rgb = found[..., [band - 1 for band in chosen]].astype(np.float32)
-    scale = of.scale(added)
+    return shown(found[..., [band - 1 for band in chosen]], sensor, added)
+
+
+def shown(rgb: np.ndarray, sensor: str, added: int = 0) -> np.ndarray:
+    """Red, green and blue values [H,W,3] of a sensor as uint8, by its black and white."""
+    rgb = rgb.astype(np.float32)
+    scale = SENSORS[sensor].scale(added)
     if scale is None:
         return rgb.clip(0, 255).astype(np.uint8)
     black, white = scale
@@ -89,10 +113,14 @@ def _of_sensor(path: str, sensor: str, added: int) -> np.ndarray:
 
 def bands(path: str) -> tuple[np.ndarray, tuple[str | None, ...]]:
     """All bands as they are, [H,W,C], and their names. Raises UserError for a damaged file."""
-    import rasterio
-
     try:
-        with rasterio.open(path) as file:
-            return np.moveaxis(file.read(), 0, -1), tuple(file.descriptions)
+        import rasterio
+    except ImportError as error:
+        raise UserError(f"{path!r} has more than RGB: pip install rsvl-jax[geo]") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                return np.moveaxis(file.read(), 0, -1), tuple(file.descriptions)
     except rasterio.errors.RasterioError as error:
         raise UserError(f"{path!r} cannot be decoded: mend or delete it") from error

@@ -5,6 +5,7 @@ each class the first 80 % train, the rest test; a name of the data set's table, 
 published; or a file of one's own, "{split}" standing for the split.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +14,13 @@ from rsvl_jax.evaluation_sets.known import Known
 
 SPLITS = ("train", "val", "test")
 OWN, ALL, REMOTECLIP = "own", "all", "remoteclip"
-_SPELT = {"validation": "val", "valid": "val"}
+SPELT = {"validation": "val", "valid": "val"}
 _SHARE = 0.8
 
 
 def spelt(split: str) -> str:
     """ "val" for "validation". Raises UserError for what is no split."""
-    found = _SPELT.get(split, split)
+    found = SPELT.get(split, split)
     if found not in (*SPLITS, ALL):
         raise UserError(f"split {split!r}: use train, val, test or all")
     return found
@@ -77,7 +78,7 @@ def chosen(
 
 def _folder(name: str) -> str:
     first = name.split(os.sep, 1)[0].lower()
-    return _SPELT.get(first, first)
+    return SPELT.get(first, first)
 
 
 def _by_share(names: Sequence[str], labels: Sequence[str], split: str) -> list[int]:
@@ -91,6 +92,17 @@ def _by_share(names: Sequence[str], labels: Sequence[str], split: str) -> list[i
         cut = int(_SHARE * len(own))
         found += own[:cut] if split == "train" else own[cut:]
     return sorted(found)
+
+
+def told(known: Known, root: str, split: str, rule: str) -> dict[str, str]:
+    """What a card says of the rule: its name, and whether the list is the published one."""
+    if rule in (OWN, ALL, REMOTECLIP):
+        return {"split_rule": rule}
+    with open(_list_file(known, root, split, rule), "rb") as file:
+        digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()[:8]
+    published = known.lists[rule].md5.get(split) if rule in known.lists else None
+    same = {None: "", digest: ", as published"}.get(published, f", not the published {published}")
+    return {"split_rule": rule, "split_list": f"md5 {digest}{same}"}
 
 
 def _list_file(known: Known, root: str, split: str, rule: str) -> str:
@@ -115,16 +127,18 @@ def _find(root: str, pattern: str, split: str) -> str | None:
 
 
 def _listed(names: Sequence[str], path: str) -> list[int]:
-    """Lines are paths below the folder or names of files, whatever their ending."""
+    """Lines are paths, whatever they begin with, or names of files, whatever their ending."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file if line.strip()]
+            if path.endswith(".csv"):
+                lines = [line.split(",")[0].strip() for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path!r}: {error}") from error
     places = _places(names)
     found, lost = [], []
     for line in lines:
-        rows = places.get(_stem(line), ())
+        rows = _rows(places, _stem(line))
         if len(rows) == 1:
             found.append(rows[0])
         else:
@@ -139,13 +153,20 @@ def _listed(names: Sequence[str], path: str) -> list[int]:
     return found
 
 
+def _rows(places: Mapping[str, list[int]], stem: str) -> Sequence[int]:
+    """Rows of the longest end of a path that is known."""
+    while stem not in places and "/" in stem:
+        stem = stem.split("/", 1)[1]
+    return places.get(stem, ())
+
+
 def _places(names: Sequence[str]) -> Mapping[str, list[int]]:
-    """Rows by path and by name, both without the ending."""
+    """Rows by all ends of their paths, without the ending of the file."""
     found: dict[str, list[int]] = {}
     for row, name in enumerate(names):
-        stem = _stem(name)
-        for key in {stem, stem.rsplit("/", 1)[-1]}:
-            found.setdefault(key, []).append(row)
+        parts = _stem(name).split("/")
+        for start in range(len(parts)):
+            found.setdefault("/".join(parts[start:]), []).append(row)
     return found
 
 

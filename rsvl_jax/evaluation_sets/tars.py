@@ -65,7 +65,9 @@ def read(name: str, root: str, split: str) -> Collection:
     samples: dict[str, dict[str, object]] = {}
     for path in paths:
         for key, ending, value in _members(path):
-            samples.setdefault(key, {})[ending] = value
+            if ending in samples.setdefault(key, {}):
+                raise UserError(f"{path!r} has {key}.{ending} once more")
+            samples[key][ending] = value
     images = {key: _image(parts, key, root) for key, parts in samples.items()}
     labels = [_label(parts) for parts in samples.values()]
     captions = tuple(_captions(parts) for parts in samples.values())
@@ -73,13 +75,17 @@ def read(name: str, root: str, split: str) -> Collection:
     if not labelled and not all(captions):
         endings = sorted({ending for parts in samples.values() for ending in parts})
         raise UserError(f"{root!r}: not every image has a .cls or a .txt; endings: {endings}")
+    classes = _classes(root) if labelled else ()
+    for key, label in zip(samples, labels, strict=True):
+        if labelled and label is not None and label >= len(classes):
+            raise UserError(f"{root!r}: {key}.cls is {label}, of {len(classes)} classes")
     return Collection(
         name=name,
         split=split,
         ids=tuple(samples),
         images=_Rows(tuple(images.values())),
         labels=np.array(labels, np.int32) if labelled else None,
-        classes=_classes(root) if labelled else (),
+        classes=classes,
         captions=captions if all(captions) else (),
         protocol={"split_rule": f"{split}/*.tar", "pixels": RULES},
     )

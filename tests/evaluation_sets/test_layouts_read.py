@@ -1,6 +1,8 @@
 """Every layout: a small copy is read and counted; every broken one gives one clear line."""
 
+import hashlib
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +50,7 @@ def test_class_folders_with_published_lists(tmp_path):
     assert found.labels.tolist() == [8, 0] and found.classes == EUROSAT
     assert found.images[0].shape == (8, 8, 3) and found.images[0].dtype == np.uint8
     assert found.protocol["split_rule"] == "torchgeo"
+    assert "not the published 7ae5ab94" in found.protocol["split_list"]
     everything = open_collection("eurosat", str(root), "all")
     assert np.bincount(everything.labels).tolist() == [5] * 10
     refused("no list of the train split.*torchgeo", "eurosat", str(root), "train")
@@ -70,6 +73,27 @@ def test_lists_that_are_wrong(tmp_path):
     own.write_text("River/River_3.jpg")
     found = open_collection("eurosat", str(root), "test", Options(rule=str(own)))
     assert found.ids == ("River/River_3.jpg",)
+
+
+def test_lists_of_other_folders_and_published_ones(tmp_path, monkeypatch):
+    root = folders(tmp_path / "AID", ("Airport", "Bare Land"))
+    text = "data/AID/Airport/Airport_2.jpg\nBare Land/Bare Land_1.jpg\n"
+    (root / "aid-test.txt").write_text(text)
+    of = known.find("aid")
+    md5 = hashlib.md5(text.encode()).hexdigest()[:8]
+    same = replace(of, lists={"flavars": replace(of.lists["flavars"], md5={"test": md5})})
+    monkeypatch.setattr(known, "table", lambda: {"aid": same})
+    found = open_collection("aid", str(root), "test")
+    assert found.ids == ("Airport/Airport_2.jpg", "Bare Land/Bare Land_1.jpg")
+    assert found.protocol["split_list"] == f"md5 {md5}, as published"
+
+
+def test_files_that_are_no_images_are_counted(tmp_path):
+    root = folders(tmp_path / "mine", ("a", "b"), each=2)
+    for name in ("._a_1.jpg", "Thumbs.db"):
+        (root / "a" / name).write_bytes(b"x")
+    found = open_collection("mine", str(root), "all")
+    assert len(found) == 4 and found.dropped == {"files that are no images": 2}
 
 
 def test_folders_of_splits(tmp_path):
@@ -124,6 +148,10 @@ def test_images_that_cannot_be_shown(tmp_path):
     refused("x.png' cannot be decoded", "mine", str(root), "all")
     (root / "a" / "x.png").write_bytes(b"<html>gone</html>")
     refused("x.png' cannot be decoded", "mine", str(root), "all")
+    (root / "a" / "x.png").unlink()
+    whole = image(root / "a" / "x.tif", size=(64, 64)).read_bytes()
+    (root / "a" / "x.tif").write_bytes(whole[: len(whole) // 2])
+    refused("x.tif' cannot be decoded", "mine", str(root), "all")
 
 
 def test_thirteen_bands(tmp_path):
@@ -135,6 +163,9 @@ def test_thirteen_bands(tmp_path):
     harmonised = open_collection("eurosat", str(tmp_path / "EuroSAT"), "all", Options(added=1000))
     assert harmonised.images[0][0, 0].tolist() == [68, 60, 51]
     tif(tmp_path / "EuroSAT" / "River" / "River_1.tif", 9)
+    assert found.band_names[8:] == ("B09", "B10", "B11", "B12", "B8A")
+    assert found.bands[0].dtype == np.float32
+    assert found.bands[0][2, 3].tolist() == [1500.0 + 100 * band for band in range(13)]
     refused("a file of 9 bands", "eurosat", str(tmp_path / "EuroSAT"), "all")
     tif(tmp_path / "mine" / "a" / "a.tif", 13)
     refused("say which sensor", "mine", str(tmp_path / "mine"), "all")
@@ -199,6 +230,11 @@ def test_clip_benchmark_tars(tmp_path):
     refused("no train/0.tar; folders there: test", "eurosat", str(root), "train")
     tar(root / "test" / "0.tar", [("s0.png", encoded()), ("s0.json", b"{}")])
     refused("not every image has a .cls or a .txt; endings: .'json', 'png'", "e", str(root), "test")
+    twice = [("s0.png", encoded()), ("s0.cls", b"1")] * 2
+    tar(root / "test" / "0.tar", twice)
+    refused("has s0.png once more", "e", str(root), "test")
+    tar(root / "test" / "0.tar", [("s0.png", encoded()), ("s0.cls", b"2")])
+    refused("s0.cls is 2, of 2 classes", "e", str(root), "test")
     captions = [("s0.png", encoded()), ("s0.txt", b"a port\na quay\n")]
     tar(tmp_path / "wds_rsicd" / "test" / "0.tar", captions)
     found = open_collection("rsicd", str(tmp_path / "wds_rsicd"), "test")
@@ -216,6 +252,7 @@ def test_sat_6(tmp_path):
     found = open_collection("sat6", str(tmp_path), "test")
     assert found.labels.tolist() == y.argmax(axis=0).tolist()
     np.testing.assert_array_equal(found.images[3], x[..., :3, 3])
+    np.testing.assert_array_equal(found.bands[3], x[..., 3].astype(np.float32))
     refused("has no 'train_x'", "sat6", path, "train")
     refused("splits train and test", "sat6", path, "val")
     savemat(path, {"test_x": x[:, :, :3], "test_y": y})
@@ -252,3 +289,6 @@ def test_commands(tmp_path, capsys):
     run(["check", "mine", f"--data={tmp_path / 'mine'}", "--split=all"])
     said = capsys.readouterr().out
     assert "mine all: 4 images" in said and "8 x 8: 4" in said and "  b: 2" in said
+    tif(tmp_path / "s2" / "River" / "River_1.tif", 13)
+    run(["check", "eurosat", f"--data={tmp_path / 's2'}", "--split=all"])
+    assert "  B8A: mean 2700.00, deviation 0.00" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.evaluation_sets.opening import Options, open_collection
 
-OPTIONS = frozenset({"layout", "rule", "sensor", "added", "fit"})
+OPTIONS = frozenset({"layout", "rule", "sensor", "added", "crop", "fit"})
 
 
 def split(spec: Spec, which: str, default: str) -> Collection:
