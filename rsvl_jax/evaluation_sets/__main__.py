@@ -15,6 +15,7 @@ from rsvl_jax import runtime
 from rsvl_jax.evaluation_sets import known
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.evaluation_sets.opening import LAYOUTS, Options, open_collection
+from rsvl_jax.evaluation_sets.pictures import Pictures
 from rsvl_jax.rasters.sensors import SENSORS
 
 
@@ -65,6 +66,9 @@ def report(found: Collection) -> str:
     lines += [f"{key}: {value}" for key, value in found.protocol.items() if value is not None]
     shown = sizes.most_common(5)
     lines.append("sizes: " + ", ".join(f"{w} x {h}: {n}" for (h, w), n in shown))
+    if isinstance(found.images, Pictures):
+        modes = Counter(map(found.images.mode, range(len(found))))
+        lines.append("modes: " + ", ".join(f"{mode}: {n}" for mode, n in modes.most_common()))
     if found.labels is not None:
         counts = (
             found.labels.sum(axis=0)

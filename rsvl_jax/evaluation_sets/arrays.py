@@ -46,12 +46,8 @@ def read(known: Known, root: str, split: str) -> Collection:
     if splits.spelt(split) not in ("train", "test"):
         raise UserError(f"{known.title} has the splits train and test, no {split!r}")
     path = _file(root)
-    content = _open(path)
-    try:
-        x, y = content[f"{split}_x"], content[f"{split}_y"]
-    except KeyError as error:
-        raise UserError(f"{path!r} has no {error.args[0]!r}") from error
-    images, labels = _images(np.asarray(x), path), _labels(np.asarray(y), len(known.classes), path)
+    x, y = _arrays(path, f"{split}_x", f"{split}_y")
+    images, labels = _images(x, path), _labels(y, len(known.classes), path)
     if len(images) != len(labels):
         raise UserError(f"{path!r} has {len(images)} images and {len(labels)} labels")
     return Collection(
@@ -80,6 +76,17 @@ def _file(root: str) -> str:
     return found[0]
 
 
+def _arrays(path: str, *names: str) -> list[np.ndarray]:
+    content = _open(path)
+    for name in names:
+        if name not in content:
+            raise UserError(f"{path!r} has no {name!r}")
+    try:
+        return [np.asarray(content[name]) for name in names]
+    except (KeyError, OSError, RuntimeError) as error:  # of a damaged HDF5 file
+        raise UserError(f"{path!r} cannot be read: {error}") from error
+
+
 def _open(path: str) -> Any:
     from scipy.io import loadmat
 
@@ -88,12 +95,12 @@ def _open(path: str) -> Any:
             return loadmat(path)
         except NotImplementedError:  # MATLAB 7.3 files are HDF5
             pass
-        except ValueError as error:
+        except Exception as error:  # of a damaged file: of many kinds
             raise UserError(f"{path!r} cannot be read: {error}") from error
     try:
         import h5py
     except ImportError as error:
-        raise UserError(f"{path!r} is HDF5: pip install h5py") from error
+        raise UserError(f"{path!r} is HDF5: pip install rsvl-jax[hdf5]") from error
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -114,5 +121,7 @@ def _images(x: np.ndarray, path: str) -> np.ndarray:
 def _labels(y: np.ndarray, classes: int, path: str) -> np.ndarray:
     if y.ndim == 2 and classes in y.shape:
         one_hot = y if y.shape[1] == classes and y.shape[0] != classes else y.T
+        if (one_hot.astype(bool).sum(axis=1) != 1).any():
+            raise UserError(f"{path!r} has images of no class, or of several: one-hot is wanted")
         return one_hot.argmax(axis=1).astype(np.int32)
     raise UserError(f"{path!r} has labels of shape {y.shape}: one-hot of {classes} is wanted")

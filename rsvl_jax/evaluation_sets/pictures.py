@@ -46,6 +46,14 @@ class Pictures:
             raise IndexError(f"image {row} of {len(self)}")
         return read(os.path.join(self.root, self.names[row]), self.sensor, self.added)
 
+    def mode(self, row: int) -> str:
+        """Pillow's name of the kind of pixels, such as "RGB" or "CMYK"; "bands" if it has none."""
+        try:
+            with Image.open(os.path.join(self.root, self.names[row])) as image:
+                return image.mode
+        except (OSError, ValueError, SyntaxError):
+            return "bands"
+
 
 def read(path: str, sensor: str = "", added: int = 0) -> np.ndarray:
     """uint8 [H,W,3]. Raises UserError for what cannot be read, or not without a sensor."""

@@ -255,8 +255,34 @@ def test_sat_6(tmp_path):
     np.testing.assert_array_equal(found.bands[3], x[..., 3].astype(np.float32))
     refused("has no 'train_x'", "sat6", path, "train")
     refused("splits train and test", "sat6", path, "val")
+    whole = open(path, "rb").read()
+    with open(path, "wb") as file:
+        file.write(whole[: len(whole) // 2])
+    refused("sat-6-full.mat' cannot be read", "sat6", path, "test")
     savemat(path, {"test_x": x[:, :, :3], "test_y": y})
     refused("four bands are wanted", "sat6", path, "test")
+
+
+@pytest.mark.parametrize("of_matlab", [False, True])
+def test_sat_4_in_hdf5(tmp_path, of_matlab):
+    import h5py
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (9, 28, 28, 4), np.uint8), np.eye(4)[rng.integers(0, 4, 9)]
+    path = tmp_path / ("sat4.mat" if of_matlab else "sat4.h5")
+    with h5py.File(path, "w", userblock_size=512 if of_matlab else 0) as file:
+        file["train_x"] = x.transpose(0, 3, 2, 1) if of_matlab else x
+        file["train_y"] = y
+        file["test_x"], file["test_y"] = x, np.zeros_like(y)
+    if of_matlab:  # its header: text, the version 2.0 and the order of bytes
+        with open(path, "r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    found = open_collection("sat4", str(tmp_path), "train")
+    np.testing.assert_array_equal(found.images[5], x[5, ..., :3])
+    assert found.labels.tolist() == y.argmax(axis=1).tolist()
+    refused("images of no class, or of several", "sat4", str(tmp_path), "test")
+    path.write_bytes(path.read_bytes()[:900])
+    refused("cannot be read", "sat4", str(path), "train")
 
 
 def test_images_and_masks(tmp_path):
@@ -286,9 +312,11 @@ def test_commands(tmp_path, capsys):
     run(["list"])
     assert "eurosat" in capsys.readouterr().out
     folders(tmp_path / "mine", ("a", "b"), each=2)
+    image(tmp_path / "mine" / "a" / "a_1.jpg", mode="CMYK")
     run(["check", "mine", f"--data={tmp_path / 'mine'}", "--split=all"])
     said = capsys.readouterr().out
     assert "mine all: 4 images" in said and "8 x 8: 4" in said and "  b: 2" in said
+    assert "modes: RGB: 3, CMYK: 1" in said
     tif(tmp_path / "s2" / "River" / "River_1.tif", 13)
     run(["check", "eurosat", f"--data={tmp_path / 's2'}", "--split=all"])
     assert "  B8A: mean 2700.00, deviation 0.00" in capsys.readouterr().out
