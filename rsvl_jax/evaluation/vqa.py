@@ -17,13 +17,12 @@ from rsvl_jax.vqa.primitives import Looker, Primitives
 def answer(
     question: Question, looker: Looker, *, least: int = 1, bucket_counts: bool = False
 ) -> str:
-    """The answer to a question, "" where its form is not understood."""
+    """The answer to a question, "" where its form is not understood or too many things are seen."""
     try:
         parsed = grammar.parse(question.text)
+        value = interpreter.run(parsed.program, Primitives(looker, least).functions())
     except UserError:
         return ""
-    functions = Primitives(looker, least).functions()
-    value = interpreter.run(parsed.program, functions)
     return answers.written(value, parsed.kind, bucket_counts=bucket_counts)
 
 

@@ -60,6 +60,17 @@ def run(program: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
     return value
 
 
+def named(program: str, function: str) -> list[str]:
+    """Texts that a program calls a function with, as far as they are written out in the call."""
+    calls = (node for line in _parsed(program) for node in ast.walk(line))
+    found = []
+    for call in calls:
+        match call:
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str() as text)]):
+                found += [text] * (name == function)
+    return list(dict.fromkeys(found))
+
+
 def _parsed(program: str) -> list[ast.stmt]:
     if not isinstance(program, str) or not program.strip():
         raise Refused("the program is empty")
@@ -100,7 +111,7 @@ class _Machine:
         match line:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 if name in self._functions or name.startswith("_"):
-                    raise Refused(f"{name!r} cannot be assigned to")
+                    raise Refused(f"{said(name)} cannot be assigned to")
                 self._names[name] = self.value(value)
             case _:
                 raise Refused(f"{type(line).__name__} is not allowed: write name = expression")
@@ -112,7 +123,7 @@ class _Machine:
                 return _limited(value)
             case ast.Name(id=name):
                 if name not in self._names:
-                    raise Refused(f"unknown name {name!r}")
+                    raise Refused(f"unknown name {said(name)}")
                 return self._names[name]
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self._call(name, arguments)
@@ -134,7 +145,7 @@ class _Machine:
     def _call(self, name: str, arguments: list[ast.expr]) -> Any:
         if name not in self._functions:
             known = ", ".join(self._functions)
-            raise Refused(f"unknown function {name!r}: use {known}")
+            raise Refused(f"unknown function {said(name)}: use {known}")
         values = [self.value(argument) for argument in arguments]
         try:
             return self._functions[name](*values)
@@ -159,13 +170,13 @@ class _Machine:
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Refused(f"a truth is wanted, not {_said(value)}: use exists(...) or a comparison")
+        raise Refused(f"a truth is wanted, not {said(value)}: use exists(...) or a comparison")
     return value
 
 
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(f"a number is wanted, not {_said(value)}: use count(...) or area(...)")
+        raise Refused(f"a number is wanted, not {said(value)}: use count(...) or area(...)")
     return value
 
 
@@ -177,5 +188,6 @@ def _limited(value: Any) -> Any:
     return value
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """A value in a message: short, and in one line."""
     return "things" if isinstance(value, list) else repr(value)[:60]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from rsvl_jax.errors import UserError
 # What else a pixel may be: a thing is where its name is nearer than all of these. Plain words for
 # land without the thing; a closed list of classes does better where it is known.
 BACKGROUND = ("ground", "vegetation", "bare land", "water", "something else")
+
+_MOST = 2**30  # cosines at a time: 4 GiB
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,31 @@ class Similarities:
 
     def mask(self, name: str) -> np.ndarray:
         """Pixels that show it, bool [H,W]."""
-        if name not in self.seen:
-            others = [word for word in self.background if word != name]
-            self.look([name, *others])
-            best = np.max([self._kept[word] for word in others], axis=0)
-            self.seen[name] = self._kept[name] > best + self.margin
+        self.look([name])
         return self.seen[name]
 
     def look(self, names: Sequence[str]) -> None:
-        """Computes the similarities of names that have not been asked for, all at once."""
-        new = [name for name in dict.fromkeys(names) if name not in self._kept]
-        if new:
-            self._kept.update(zip(new, self.scores(new), strict=True))
+        """Looks for names at once, which is cheaper than for one after the other.
+
+        Raises UserError for more names than fit into memory, and for a name without any other
+        background word.
+        """
+        new = [name for name in dict.fromkeys(names) if name not in self.seen]
+        if not new:
+            return
+        wanted = [
+            word for word in dict.fromkeys([*new, *self.background]) if word not in self._kept
+        ]
+        rows, columns = self.shape
+        if len(wanted) * rows * columns > _MOST:
+            raise UserError(
+                f"{len(wanted)} names in an image of {rows} x {columns} pixels are too many: use "
+                "fewer, or a smaller image"
+            )
+        found = self._kept | dict(zip(wanted, self.scores(wanted), strict=True))
+        self._kept.update({word: found[word] for word in self.background})
+        for name in new:
+            others = [found[word] for word in self.background if word != name]
+            if not others:
+                raise UserError(f"{name!r} is the only background word: give another one")
+            self.seen[name] = found[name] > reduce(np.maximum, others) + self.margin

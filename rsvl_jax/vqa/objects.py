@@ -6,28 +6,36 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from rsvl_jax.errors import UserError
+
+MOST = 50_000  # things of one name; more are noise, and take minutes
 EIGHT = np.ones((3, 3), bool)  # pixels that touch by a corner belong together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Thing:
-    """A connected part of a mask.
+    """A connected part of a mask; it equals itself alone.
 
     Attributes:
       rows, columns: its box, slices of the image.
-      mask: bool, its pixels in the box.
+      labels: int32, numbers of the parts in the box, a view: boxes overlap, and copies of
+        those of many long thin parts would not fit into memory.
+      number: its own.
+      pixels: how many it has.
       metres: a pixel's side, or None where the ground is not known.
     """
 
     rows: slice
     columns: slice
-    mask: np.ndarray
+    labels: np.ndarray
+    number: int
+    pixels: int
     metres: float | None = None
 
     @property
-    def pixels(self) -> int:
-        """How many it has."""
-        return int(np.count_nonzero(self.mask))
+    def mask(self) -> np.ndarray:
+        """Its pixels in the box, bool."""
+        return self.labels == self.number
 
     @property
     def area(self) -> float:
@@ -45,22 +53,33 @@ class Thing:
     @property
     def fill(self) -> float:
         """Share of its box that it fills: 1 of a rectangle along the axes, pi/4 of a disc."""
-        return self.pixels / self.mask.size
+        return self.pixels / self.labels.size
 
     @property
     def sides(self) -> float:
         """The shorter side of its box over the longer one."""
-        return min(self.mask.shape) / max(self.mask.shape)
+        return min(self.labels.shape) / max(self.labels.shape)
 
 
 def things(mask: np.ndarray, *, least: int = 1, metres: float | None = None) -> list[Thing]:
-    """Connected parts of bool [H,W] with at least so many pixels, in reading order."""
+    """Connected parts of bool [H,W] with at least so many pixels, in reading order.
+
+    Raises UserError where there are more than MOST.
+    """
     labels, count = ndimage.label(mask, EIGHT)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    large = sizes >= least
+    large[0] = False  # what is not in the mask
+    if np.count_nonzero(large) > MOST:
+        raise UserError(
+            f"{np.count_nonzero(large)} things are more than {MOST}: take larger ones, with --least"
+        )
+    labels = (np.cumsum(large, dtype=np.int32) * large)[labels]
     return [
-        Thing(rows, columns, labels[rows, columns] == number, metres)
-        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
-        if sizes[number] >= least
+        Thing(*box, labels[box], number, int(pixels), metres)
+        for number, (box, pixels) in enumerate(
+            zip(ndimage.find_objects(labels), sizes[large], strict=True), start=1
+        )
     ]
 
 
@@ -72,8 +91,15 @@ def union(some: Sequence[Thing], shape: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def gap(one: Thing, other: Thing) -> float:
-    """Pixels between the boxes of two things; 0 where they touch or overlap."""
-    rows = max(one.rows.start - other.rows.stop, other.rows.start - one.rows.stop, 0)
-    columns = max(one.columns.start - other.columns.stop, other.columns.start - one.columns.stop, 0)
-    return float(np.hypot(rows, columns))
+def boxes(some: Sequence[Thing]) -> np.ndarray:
+    """First row, row after the last, first column, column after the last, int [n,4]."""
+    found = [(t.rows.start, t.rows.stop, t.columns.start, t.columns.stop) for t in some]
+    return np.array(found, np.int64).reshape(-1, 4)
+
+
+def gaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Pixels between boxes [n,4] and others [m,4], float [n,m]; 0 where they touch or overlap."""
+    top, bottom, left, right = some.T[..., None]
+    rows = np.maximum(np.maximum(top - others[:, 1], others[:, 0] - bottom), 0)
+    columns = np.maximum(np.maximum(left - others[:, 3], others[:, 2] - right), 0)
+    return np.hypot(rows, columns)

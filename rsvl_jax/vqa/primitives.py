@@ -8,13 +8,14 @@ CIRCLE of it. Where the ground is not known, areas are pixels and 1,000 m are a 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from rsvl_jax.errors import UserError
-from rsvl_jax.vqa.objects import Thing, gap, things, union
+from rsvl_jax.vqa.interpreter import said
+from rsvl_jax.vqa.objects import Thing, boxes, gaps, things, union
 
 SMALL, LARGE = 100.0, 500.0  # m2
 NEAR = 1000.0  # m
@@ -22,7 +23,10 @@ NEAR_SHARE = 0.1  # of the longer side
 RECTANGLE = 0.85
 CIRCLE = (0.6, 0.95)
 SQUARE = 0.9  # shorter side over longer side
+MOST_NAMES = 32  # that one image is searched for
+_MOST_LABELS = 2**29  # pixels of all names together: 2 GiB
 _MOST_PAIRS = 4_000_000
+_ROWS = 64  # things that are compared with all others at once
 URBAN = 2  # more buildings than so many make an image urban
 
 SIZES = ("small", "medium", "large")
@@ -56,11 +60,22 @@ class Primitives:
 
     looker: Looker
     least: int = 1
+    _found: dict[str, list[Thing]] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, name: str) -> list[Thing]:
-        """All things of a name."""
-        mask = self.looker.mask(_text(name))
-        return things(mask, least=self.least, metres=self.looker.metres)
+        """All things of a name; the same ones each time, so that none is beside itself."""
+        if _text(name) not in self._found:
+            rows, columns = self.looker.shape
+            names = len(self._found) + 1
+            if names > MOST_NAMES or names * rows * columns > _MOST_LABELS:
+                raise UserError(
+                    f"{names} names in an image of {rows} x {columns} pixels are too many: use "
+                    "fewer, or a smaller image"
+                )
+            mask = self.looker.mask(name)
+            found = things(mask, least=self.least, metres=self.looker.metres)
+            self._found[name] = found
+        return self._found[name]
 
     def exists(self, some: Sequence[Thing]) -> bool:
         """Whether there is any."""
@@ -102,27 +117,42 @@ class Primitives:
     def where(self, some: Sequence[Thing], relation: str, others: Sequence[Thing]) -> list[Thing]:
         """Those at the "top", "bottom", "left" or "right" of any other, or "next" to it."""
         _one_of(relation, RELATIONS)
-        if len(_things(some)) * len(_things(others)) > _MOST_PAIRS:
+        if not _things(some) or not _things(others):
+            return []
+        if relation == "next":
+            return self._next(some, others)
+        # A thing lies left of some middle if it lies left of the rightmost; never of its own.
+        centres = np.array([other.centre for other in others])
+        (first_row, first_column), (last_row, last_column) = (
+            centres.min(axis=0),
+            centres.max(axis=0),
+        )
+        tests: dict[str, Callable[[Thing], bool]] = {
+            "top": lambda thing: thing.rows.stop - 1 < last_row,
+            "bottom": lambda thing: thing.rows.start > first_row,
+            "left": lambda thing: thing.columns.stop - 1 < last_column,
+            "right": lambda thing: thing.columns.start > first_column,
+        }
+        return [thing for thing in some if tests[relation](thing)]
+
+    def _next(self, some: Sequence[Thing], others: Sequence[Thing]) -> list[Thing]:
+        if len(some) * len(others) > _MOST_PAIRS:
             raise UserError(
                 f"{len(some)} things beside {len(others)} others are too many to compare: take "
                 "larger ones, with --least"
             )
-        return [
-            thing
-            for thing in _things(some)
-            if any(other is not thing and self._lies(thing, relation, other) for other in others)
-        ]
-
-    def _lies(self, thing: Thing, relation: str, other: Thing) -> bool:
-        row, column = other.centre
-        if relation == "next":
-            return gap(thing, other) < self._near
-        return {
-            "top": thing.rows.stop - 1 < row,
-            "bottom": thing.rows.start > row,
-            "left": thing.columns.stop - 1 < column,
-            "right": thing.columns.start > column,
-        }[relation]
+        theirs, place = boxes(others), {other: row for row, other in enumerate(others)}
+        found: list[Thing] = []
+        for start in range(0, len(some), _ROWS):
+            part = some[start : start + _ROWS]
+            near = gaps(boxes(part), theirs) < self._near
+            for row, thing in enumerate(part):
+                if thing in place:
+                    near[row, place[thing]] = False
+            found += [
+                thing for thing, is_near in zip(part, near.any(axis=1), strict=True) if is_near
+            ]
+        return found
 
     @property
     def _near(self) -> float:
@@ -153,16 +183,16 @@ def _third(value: float, words: tuple[str, str, str]) -> str:
 
 def _text(name: object) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"find({name!r}): give the name of a thing")
+        raise UserError(f"find({said(name)}): give the name of a thing")
     return name
 
 
 def _things(some: object) -> Sequence[Thing]:
     if not isinstance(some, list) or not all(isinstance(thing, Thing) for thing in some):
-        raise UserError(f"{some!r} is no list of things: find(...) gives one")
+        raise UserError(f"{said(some)} is no list of things: find(...) gives one")
     return some
 
 
 def _one_of(word: object, known: tuple[str, ...]) -> None:
-    if word not in known:
-        raise UserError(f"{word!r}: use one of {', '.join(known)}")
+    if not isinstance(word, str) or word not in known:
+        raise UserError(f"{said(word)}: use one of {', '.join(known)}")

@@ -35,6 +35,24 @@ def test_nearly_every_question_of_the_templates_parses():
         ("How many lakes?", 'count(find("lake"))'),
         ("Where is the desert?", 'place(find("desert"))'),
         ("Is it rural or urban?", '"urban" if count(find("building")) > 2 else "rural"'),
+        ("How many beaches are there?", 'count(find("beach"))'),
+        ("How many factories are visible?", 'count(find("factory"))'),
+        ("Is there a campus?", 'exists(find("campus"))'),
+        ("Is there an oasis?", 'exists(find("oasis"))'),
+        ("How many grasss are there?", 'count(find("grass"))'),  # as the builder says it
+        ("How many cemeterys are there?", 'count(find("cemetery"))'),
+        ("How many places of worship are there?", 'count(find("place of worship"))'),
+        ("How many place of worships are there?", 'count(find("place of worship"))'),
+        ("Is there snow and ice?", 'exists(find("snow and ice"))'),
+        ("Is the forest larger than the lake?", 'area(find("forest")) > area(find("lake"))'),
+        (
+            "Is the area covered by roads smaller than the area covered by large lakes?",
+            'area(find("road")) < area(sized(find("lake"), "large"))',
+        ),
+        (
+            "Are there more roads on the left of a  lake than ponds?",
+            'count(where(find("road"), "left", find("lake"))) > count(find("pond"))',
+        ),
         (
             "How many small ponds left of the large lake are there?",
             'count(where(sized(find("pond"), "small"), "left", sized(find("lake"), "large")))',
@@ -45,9 +63,29 @@ def test_other_wordings(question, program):
     assert grammar.parse(question).program == program
 
 
-def test_questions_without_a_form_say_which_there_are():
-    with pytest.raises(UserError, match="'how many ... are there'"):
-        grammar.parse("Why is the sea blue?")
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Why is the sea blue?",
+        "Is there a road and a river?",
+        "How many roads and rivers are there?",
+        "How many people live in this area?",
+        "Is there more water than forest?",
+        "How many kilometres is it to the sea?",
+        "Is there a building that is not a house?",
+        "Where is the largest building?",
+        "Is there a road above the building left of a lake?",  # of which is the lake spoken?
+        'Is there a "x"?',
+        "Is there a \\?",
+        "how many",
+        "",
+        "Is there a " + "very " * 5000 + "long road?",
+    ],
+)
+def test_questions_without_a_form_say_which_there_are(question):
+    with pytest.raises(UserError, match="'how many ... are there'") as error:
+        grammar.parse(question)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 900
 
 
 # --- answers beside brute force ---------------------------------------------------------------
@@ -147,7 +185,19 @@ def by_force(text, kind, masks, metres):
     return "yes" if (one < other if less else one > other) else "no"
 
 
-def test_answers_are_those_of_the_masks():
+def perfect(masks, metres):
+    """What a model that sees everything would say: cosines of 0.3 where a thing is, else of 0.1."""
+
+    def scores(names):
+        shape = next(iter(masks.values())).shape
+        ground = np.full(shape, 0.2, np.float32)
+        return np.stack([np.where(masks[n], 0.3, 0.1) if n in masks else ground for n in names])
+
+    return Similarities(scores, next(iter(masks.values())).shape, metres, background=("ground",))
+
+
+@pytest.mark.parametrize("looker", [Masks, perfect])
+def test_answers_are_those_of_the_masks(looker):
     rng, numbers, metres = random.Random(1), np.random.default_rng(1), 7.0
     names = [*rsvqa_questions.OBJECTS, *rsvqa_questions.LAND_USES]
     kinds, asked = set(), 0
@@ -160,7 +210,7 @@ def test_answers_are_those_of_the_masks():
                 height, width = numbers.integers(1, 7, 2)
                 mask[row : row + height, column : column + width] = True
             masks[name] = mask
-        functions = Primitives(Masks(masks, metres)).functions()
+        functions = Primitives(looker(masks, metres)).functions()
         for _ in range(40):
             text, kind, _ = rsvqa_questions.question(rng)
             parsed = grammar.parse(text)
@@ -169,6 +219,37 @@ def test_answers_are_those_of_the_masks():
             kinds.add((kind, found in ("no", "0", "0m2", "rural")))
             asked += 1
     assert len(kinds) == 10 and asked == 480  # every kind, with and without anything there
+
+
+@pytest.mark.parametrize("relation", ["top", "bottom", "left", "right", "next"])
+def test_things_beside_things_of_one_name(relation):
+    """None is beside itself, and each of the others counts, not the last one alone."""
+    numbers, metres = np.random.default_rng(4), 250.0
+    for density in (0.002, 0.02, 0.1):
+        masks = {"lake": numbers.random((30, 30)) < density, "road": np.zeros((30, 30), bool)}
+        functions = Primitives(Masks(masks, metres)).functions()
+        for other in masks:
+            program = f'count(where(find("lake"), "{relation}", find("{other}")))'
+            ones, others = parts(masks["lake"]), parts(masks[other])
+            near = 1000 / metres
+            right = sum(any(o != p and lies(o, relation, p, near) for p in others) for o in ones)
+            assert interpreter.run(program, functions) == right
+
+
+def test_one_thing_is_not_next_to_itself():
+    functions = Primitives(Masks({"lake": np.ones((3, 3), bool)})).functions()
+    assert interpreter.run('count(where(find("lake"), "next", find("lake")))', functions) == 0
+
+
+def test_areas_are_compared():
+    masks = {"lake": np.eye(9, dtype=bool), "road": np.tri(9, dtype=bool)}
+    functions = Primitives(Masks(masks)).functions()
+    for question, right in (
+        ("Is the lake larger than the road?", False),
+        ("Is the lake smaller than the road?", True),
+        ("Is the area covered by roads bigger than the area covered by lakes?", True),
+    ):
+        assert interpreter.run(grammar.parse(question).program, functions) is right
 
 
 def test_small_parts_are_no_things():
@@ -180,14 +261,16 @@ def test_small_parts_are_no_things():
 
 def test_places():
     mask = np.zeros((9, 9), bool)
-    looker = Masks({"lake": mask})
-    primitives = Primitives(looker)
-    assert interpreter.run('place(find("lake"))', primitives.functions()) == "nowhere"
+
+    def ask(program):
+        return interpreter.run(program, Primitives(Masks({"lake": mask})).functions())
+
+    assert ask('place(find("lake"))') == "nowhere"
     mask[0:2, 7:9] = True
-    assert interpreter.run('place(find("lake"))', primitives.functions()) == "top right"
+    assert ask('place(find("lake"))') == "top right"
     mask[:] = True
-    assert interpreter.run('place(find("lake"))', primitives.functions()) == "center"
-    assert interpreter.run('share(find("lake"))', primitives.functions()) == 1.0
+    assert ask('place(find("lake"))') == "center"
+    assert ask('share(find("lake"))') == 1.0
 
 
 def test_similarities_show_what_is_nearer_than_the_background():
@@ -204,131 +287,8 @@ def test_similarities_show_what_is_nearer_than_the_background():
     assert calls == [["lake", "ground"]]
     apart = Similarities(scores, (1, 3), background=("ground",), margin=0.2)
     assert not apart.mask("lake").any()
-
-
-# --- what nobody may run ----------------------------------------------------------------------
-
-HOSTILE = [
-    "import os",
-    "__import__('os').system('true')",
-    "from os import system",
-    "open('/etc/passwd').read()",
-    "eval('1')",
-    "exec('x = 1')",
-    "find.__globals__",
-    "find('a').__class__",
-    "().__class__.__bases__[0].__subclasses__()",
-    "(1).__class__",
-    "'a'.__class__.__mro__",
-    "getattr(find, '__globals__')",
-    "globals()",
-    "locals()",
-    "vars()",
-    "dir()",
-    "type(1)",
-    "lambda: 1",
-    "(lambda f: f(f))(lambda f: f(f))",
-    "while True: pass",
-    "for i in range(10): pass",
-    "[x for x in range(10**9)]",
-    "{x: x for x in 'ab'}",
-    "sum(x for x in range(10**9))",
-    "def f(): return f()\nf()",
-    "class A: pass",
-    "10**10**10",
-    "2 << 100000000",
-    "'a' * 10**10",
-    "'a' + 'b'",
-    "999999999999999 * 999999999999999 * 2",
-    "x = 1000000000\nx = x * x\nx = x * x\nx",
-    "1e308 * 10",
-    "f'{find}'",
-    "f'{1:>1000000000}'",
-    "'%s' % 1",
-    "'{}'.format(1)",
-    "(x := 5)",
-    "find(*['a'])",
-    "find(**{'name': 'a'})",
-    "find(name='lake')",
-    "[1, 2, 3][0]",
-    "{'a': 1}",
-    "{1, 2}",
-    "(1, 2)",
-    "print('x')",
-    "find('lake')[0]",
-    "find('lake')",
-    "find = 5\nfind",
-    "_x = 1\n_x",
-    "a, b = 1, 2\na",
-    "x = y = 1\nx",
-    "x += 1",
-    "del find",
-    "assert False",
-    "raise ValueError",
-    "try:\n  1\nexcept: 2",
-    "with open('x') as f: 1",
-    "global x",
-    "async def f(): pass",
-    "await find('a')",
-    "yield 1",
-    "count(find('lake')) > count",
-    "1 < 2 < 3",
-    "1 in (1,)",
-    "find is find",
-    "~1",
-    "1 @ 2",
-    "1 and 2",
-    "count(5)",
-    "count('lake')",
-    "find(5)",
-    "find('')",
-    "sized(find('lake'), 'huge')",
-    "where(find('lake'), 'inside', find('lake'))",
-    "1 / 0",
-    "nan",
-    "True + True",
-    "...",
-    "None",
-    "b'bytes'",
-    "1j",
-    "",
-    "   ",
-    "# nothing",
-    "(" * 500 + "1" + ")" * 500,
-    "-" * 5000 + "1",
-    "not " * 1000 + "True",
-    "1" + "+1" * 1000,
-    "'" + "a" * 500 + "'",
-    "9" * 1500,
-    "\x00",
-    "\ud800",
-]
-
-
-@pytest.mark.parametrize("program", HOSTILE)
-def test_hostile_programs_are_refused(program):
-    functions = Primitives(Masks({"lake": np.ones((4, 4), bool)})).functions()
-    with pytest.raises(UserError) as error:
-        interpreter.run(program, functions)
-    assert "\n" not in str(error.value)
-
-
-def test_honest_programs_run():
-    functions = Primitives(Masks({"lake": np.eye(6, dtype=bool)})).functions()
-    program = (
-        'n = count(find("lake"))\nm = n * 2 + 1\n"many" if m // 2 >= 1 and not n > 5 else "few"'
-    )
-    assert interpreter.run(program, functions) == "many"
-    assert interpreter.run('area(find("lake")) / 3', functions) == 2
-    assert interpreter.run('exists(find("lake")) or 1 / 0 > 1', functions) is True
-
-
-def test_too_many_things_to_compare_are_refused():
-    speckles = np.zeros((200, 200), bool)
-    speckles[::2, ::2] = True
-    functions = Primitives(Masks({"tree": speckles})).functions()
-    with pytest.raises(UserError, match="too many to compare"):
-        interpreter.run('count(where(find("tree"), "left", find("tree")))', functions)
+    with pytest.raises(UserError, match="'ground' is the only background word"):
+        apart.mask("ground")
 
 
 def test_answers_as_rsvqa_writes_them():
