@@ -145,7 +145,7 @@ class Primitives:
         found: list[Thing] = []
         for start in range(0, len(some), _ROWS):
             part = some[start : start + _ROWS]
-            near = gaps(boxes(part), theirs) < self._near
+            near = gaps(boxes(part), theirs) < self._near**2
             for row, thing in enumerate(part):
                 if thing in place:
                     near[row, place[thing]] = False

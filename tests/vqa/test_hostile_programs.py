@@ -188,7 +188,7 @@ def test_the_longest_programs_end_soon():
     dear = "count(where(find('tree'),'next',find('tree')))"
     begin = time.process_time()
     assert interpreter.run("+".join([dear] * 17), functions) == 17 * 44**2
-    assert time.process_time() - begin < 20
+    assert time.process_time() - begin < 10
     with pytest.raises(UserError, match="more than 300 parts"):
         interpreter.run("\n".join(f"x = {dear}" for _ in range(17)) + "\n" + dear, functions)
 
