@@ -5,6 +5,7 @@ by Pillow; of animations the first frame counts. More than eight bits, or more t
 a sensor, whose table says which bands are red, green and blue, and which values black and white.
 """
 
+import contextlib
 import io
 import os
 import warnings
@@ -98,6 +99,8 @@ class Bands:
 def _of_sensor(path: str, sensor: str, added: int) -> np.ndarray:
     found, names = bands(path)
     if not sensor:
+        with contextlib.suppress(ImportError):
+            bands(path)  # says so where the file is damaged
         raise UserError(
             f"{path!r} has more than 8 bits or 4 bands: say which sensor it is of "
             f"({', '.join(SENSORS)})"

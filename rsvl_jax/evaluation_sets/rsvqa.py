@@ -10,6 +10,7 @@ Entries that are not active belong to other splits and are passed over.
 import glob
 import json
 import os
+from collections import Counter
 from typing import Any
 
 from rsvl_jax.errors import UserError
@@ -33,15 +34,16 @@ def read(name: str, root: str, split: str) -> Collection:
     places = _places(root)
     rows: dict[int, int] = {}
     names: list[str] = []
-    for entry in images.values():
-        if str(entry["id"]) not in places:
-            raise UserError(f"{root!r} has no image {entry['id']} ({', '.join(SUFFIXES)})")
-        rows[entry["id"]] = len(names)
-        names.append(places[str(entry["id"])])
+    for number in images:
+        rows[number] = len(names)
+        names.append(_place(places.get(str(number), []), number, root))
+    about = {
+        number: _field(entry, "img_id", "question", root) for number, entry in questions.items()
+    }
     asked = tuple(
-        _question(entry, rows, answers, root)
-        for entry in questions.values()
-        if entry["img_id"] in rows
+        _question(entry, rows[about[number]], answers, root)
+        for number, entry in questions.items()
+        if about[number] in rows
     )
     if not asked:
         raise UserError(f"{root!r}: no question of the split {split!r} is about one of its images")
@@ -60,19 +62,37 @@ def _dropped(count: int) -> dict[str, int]:
     return {"questions about images of another split": count} if count else {}
 
 
+def _place(found: list[str], number: int, root: str) -> str:
+    if not found:
+        raise UserError(f"{root!r} has no image {number} ({', '.join(SUFFIXES)})")
+    if len(found) > 1:
+        raise UserError(
+            f"{root!r} has several images {number}: {', '.join(sorted(found))}: leave only those "
+            "of this data set"
+        )
+    return found[0]
+
+
 def _question(
-    entry: dict[str, Any], rows: dict[int, int], answers: dict[int, dict[str, Any]], root: str
+    entry: dict[str, Any], row: int, answers: dict[int, dict[str, Any]], root: str
 ) -> Question:
-    known = [answers[number] for number in entry.get("answers_ids", []) if number in answers]
+    known = [answers[number] for number in entry.get("answers_ids") or [] if number in answers]
     if not known:
         raise UserError(f"{root!r}: the question {entry['id']} has no answer in the answers file")
     return Question(
-        image=rows[entry["img_id"]],
-        text=str(entry["question"]),
-        answer=str(known[0]["answer"]),
-        kind=str(entry["type"]),
+        image=row,
+        text=str(_field(entry, "question", "question", root)),
+        answer=str(_field(known[0], "answer", "answer", root)),
+        kind=str(_field(entry, "type", "question", root)),
         id=str(entry["id"]),
     )
+
+
+def _field(entry: dict[str, Any], name: str, what: str, root: str) -> Any:
+    """Raises UserError where an entry lacks it, or it is empty."""
+    if entry.get(name) in (None, ""):
+        raise UserError(f"{root!r}: the {what} {entry['id']} has no {name!r}")
+    return entry[name]
 
 
 def _entries(root: str, split: str, part: str) -> dict[int, dict[str, Any]]:
@@ -88,16 +108,22 @@ def _entries(root: str, split: str, part: str) -> dict[int, dict[str, Any]]:
     try:
         with open(found[0], encoding="utf-8") as file:
             entries = json.load(file)[part]
-        return {int(entry["id"]): entry for entry in entries if entry["active"]}
+        active = [(int(entry["id"]), entry) for entry in entries if entry["active"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{found[0]!r} is no file of {part} ({error!r})") from error
+    numbers = Counter(number for number, _ in active)
+    twice = [number for number, count in numbers.items() if count > 1]
+    if twice:
+        raise UserError(f"{found[0]!r} has the id {twice[0]} twice: get the file anew")
+    return dict(active)
 
 
-def _places(root: str) -> dict[str, str]:
+def _places(root: str) -> dict[str, list[str]]:
     """Paths below `root` of images by the stem of their names."""
-    return {
-        os.path.splitext(name)[0]: os.path.relpath(os.path.join(parent, name), root)
-        for parent, _, names in os.walk(root)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    }
+    found: dict[str, list[str]] = {}
+    for parent, _, names in os.walk(root):
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in SUFFIXES:
+                found.setdefault(stem, []).append(os.path.relpath(os.path.join(parent, name), root))
+    return found

@@ -1,6 +1,7 @@
 """RSVQA's files: read, counted, scored; and each broken one gives one line."""
 
 import json
+import warnings
 
 import pytest
 from made_sets import image
@@ -76,6 +77,49 @@ def test_what_is_broken_gets_one_line(tmp_path):
     (root / "LR_split_test_answers.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="the question 2 has no answer"):
         open_collection("w", str(root), "test")
+
+
+def edit(root, part, change):
+    path = root / f"LR_split_test_{part}.json"
+    content = json.loads(path.read_text())
+    change(content[part])
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "what"),
+    [
+        ("questions", lambda q: q[0].pop("type"), "the question 0 has no 'type'"),
+        ("questions", lambda q: q[0].pop("img_id"), "the question 0 has no 'img_id'"),
+        ("questions", lambda q: q[1].update(question=""), "the question 1 has no 'question'"),
+        ("questions", lambda q: q[0].update(answers_ids=None), "question 0 has no answer"),
+        ("questions", lambda q: q[0].pop("active"), "is no file of questions .*'active'"),
+        ("questions", lambda q: q.append(q[2]), "test_questions.json' has the id 2 twice"),
+        ("questions", lambda q: [e.update(active=False) for e in q], "no question of the split"),
+        ("answers", lambda a: a[1].pop("answer"), "the answer 11 has no 'answer'"),
+        ("images", lambda i: i.append(i[0]), "test_images.json' has the id 0 twice"),
+    ],
+)
+def test_broken_entries_get_one_line(tmp_path, part, change, what):
+    root = write(tmp_path / "v")
+    edit(root, part, change)
+    with pytest.raises(UserError, match=what) as error:
+        open_collection("v", str(root), "test")
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_are_there_twice_or_damaged(tmp_path):
+    root = write(tmp_path / "v")
+    whole = (root / "Images_LR" / "3.tif").read_bytes()
+    (root / "Images_LR" / "3.tif").write_bytes(whole[:40])
+    found = open_collection("v", str(root), "test")
+    with pytest.raises(UserError, match="3.tif' cannot be decoded"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of the damage
+        found.images[1]
+    (root / "Images_HR").mkdir()
+    (root / "Images_HR" / "0.png").write_bytes(whole)
+    with pytest.raises(UserError, match="several images 0: Images_HR/0.png, Images_LR/0.tif"):
+        open_collection("v", str(root), "test")
 
 
 def test_accuracies_by_kind(tmp_path):
