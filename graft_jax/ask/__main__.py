@@ -42,7 +42,7 @@ def run(argv: Sequence[str], open_model: Opener = towers.open_model) -> None:
         overlap=given.overlap,
         batch_size=given.batch_size,
     )
-    print(ask(settings, open_model(given.workdir)))
+    print(ask(settings, lambda: open_model(given.workdir)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--input", required=True, help=f"picture, or {arguments.INPUT}")
     add("--question", required=True, help="in English")
-    add("--output", default="evidence.png", help="PNG to write [%(default)s]")
+    add(
+        "--output",
+        default="evidence.png",
+        help="PNG to write; a GeoTIFF of a scene lies beside it [%(default)s]",
+    )
     add("--program", default="", help="to run instead of the question's own")
     add("--template", action="append", help='prompt with {c} for a name; again for more ["{c}"]')
     add("--background", action="append", help="what else a pixel may be; again for more")

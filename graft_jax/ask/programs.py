@@ -4,11 +4,14 @@ What it writes is run by `rsvl_jax.vqa.interpreter`, which can call the primitiv
 """
 
 import asyncio
+import re
 from typing import Any
 
 from rsvl_jax.chat.access import Access
 from rsvl_jax.errors import UserError
 
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_LONGEST_WAIT = 30.0  # seconds
 _TIMEOUT, _MOST_TOKENS, _TRIES = 60.0, 400, 3
 _INSTRUCTIONS = """Write a program that answers a question about a satellite image. It consists
 of lines `name = expression` and a last line, an expression that is the answer. Allowed: numbers,
@@ -41,14 +44,16 @@ async def _ask(where: Access, question: str) -> str:
 
     said = ""
     async with Endpoint(where, 1, _TIMEOUT, _MOST_TOKENS, {"temperature": 0}) as endpoint:
-        for _ in range(_TRIES):
+        for turn in range(_TRIES):
             try:
                 reply = await endpoint.ask(_messages(question))
                 return program_of(reply.content)
             except Failure as failure:
                 said = f"{failure.reason} {failure.detail}".strip()
-                if not failure.again:
+                if not failure.again or turn + 1 == _TRIES:
                     break
+                wait = 0.5 * 2**turn if failure.after is None else failure.after
+                await asyncio.sleep(min(wait, _LONGEST_WAIT))
     raise UserError(f"the endpoint wrote no program: {said}")
 
 
@@ -57,10 +62,6 @@ def _messages(question: str) -> list[dict[str, Any]]:
 
 
 def program_of(content: str) -> str:
-    """What a model said, without the fence that many put around code."""
-    lines = content.strip().splitlines()
-    if lines and lines[0].startswith("```"):
-        lines = lines[1:]
-    if lines and lines[-1].startswith("```"):
-        lines = lines[:-1]
-    return "\n".join(lines).strip()
+    """What a model said, or the first code in fences, which many put around it."""
+    fenced = _FENCED.search(content)
+    return (fenced[1] if fenced else content).strip()

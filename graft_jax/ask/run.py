@@ -1,25 +1,21 @@
-"""From an image and a question to an answer, its program and the picture of its evidence."""
+"""From an image and a question to an answer, its program and the evidence."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from graft_jax.ask import evidence, programs
+from graft_jax.ask import evidence, image, programs
 from graft_jax.map import queries
 from graft_jax.map.similarity import Scan, dense
-from graft_jax.segment import run as pictures
 from graft_jax.segment.labels import Picture
 from graft_jax.towers import TextImageModel
 from rsvl_jax.chat.access import Access
 from rsvl_jax.errors import UserError
-from rsvl_jax.rasters.scene import View, open_scene
+from rsvl_jax.rasters.scene import View
 from rsvl_jax.vqa import answers, grammar, interpreter, looking
 from rsvl_jax.vqa.primitives import Primitives
-
-_MOST = 64 * 2**20  # pixels, which are looked at in memory
-_RASTERS = (".tif", ".tiff", ".vrt", ".jp2")
 
 
 @dataclass(frozen=True)
@@ -49,24 +45,29 @@ class Settings:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, the program that gave it, and the picture."""
+    """An answer, the program that gave it, and the files of its evidence."""
 
     text: str
     program: str
-    picture: str
+    files: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"answer: {self.text}\nprogram: {self.program}\nevidence: {self.picture}"
+        where = " and ".join(self.files)
+        return f"answer: {self.text}\nprogram: {self.program}\nevidence: {where}"
 
 
-def ask(settings: Settings, model: TextImageModel) -> Answer:
-    """Answers the question and writes OUTPUT.
+def ask(settings: Settings, open_model: Callable[[], TextImageModel]) -> Answer:
+    """Answers the question; writes OUTPUT and, of a scene, a GeoTIFF beside it.
 
     Raises UserError for an image or a question that is not understood, and for a program that the
-    interpreter refuses.
+    interpreter refuses. The model is opened last, since that takes longest.
     """
+    _check_output(settings)
     kind, program = _program(settings)
-    picture, metres = read(settings.input, settings.view)
+    names = interpreter.named(program, "find")
+    looked = image.read(settings.input, settings.view)
+    picture, metres = looked.picture, looked.metres
+    model = open_model()
     looker = looking.Similarities(
         lambda names: _scores(settings, model, picture, names),
         (picture.height, picture.width),
@@ -74,11 +75,25 @@ def ask(settings: Settings, model: TextImageModel) -> Answer:
         settings.background,
         settings.margin,
     )
+    looker.look(names)
     least = model.patch_size**2 // 2 if settings.least is None else settings.least
     value = interpreter.run(program, Primitives(looker, least).functions())
     text = said(value, kind, metres)
-    evidence.write(settings.output, picture.pixels, looker.seen, settings.question, text)
-    return Answer(text, program, settings.output)
+    tags = {"question": settings.question, "program": program, "answer": text}
+    files = evidence.write(
+        settings.output, looked, looker.seen, tags | {"model": model.fingerprint}
+    )
+    return Answer(text, program, files)
+
+
+def _check_output(settings: Settings) -> None:
+    """Raises UserError where the evidence would replace the image."""
+    ours = {os.path.realpath(path) for path in evidence.paths(settings.output)}
+    if any(os.path.realpath(path) in ours for path in settings.input.split(",")):
+        raise UserError(
+            f"the evidence {' and '.join(evidence.paths(settings.output))} would replace "
+            f"--input={settings.input!r}: give another --output"
+        )
 
 
 def _program(settings: Settings) -> tuple[str, str]:
@@ -109,17 +124,3 @@ def _scores(
     vectors = queries.vectors(model, names, settings.templates)
     scan = Scan(vectors, overlap=settings.overlap, batch_size=settings.batch_size)
     return dense(model, picture, scan)
-
-
-def read(path: str, view: View) -> tuple[Picture, float | None]:
-    """A picture or a scene in memory, and the side of a pixel in metres where it is known."""
-    if os.path.splitext(path)[1].lower() not in _RASTERS and "," not in path:
-        return pictures.read(path), view.gsd
-    with open_scene(path, view) as scene:
-        if scene.height * scene.width > _MOST:
-            raise UserError(
-                f"{path!r} has {scene.height} x {scene.width} pixels, too many to ask about: cut "
-                "a part out of it, or give a coarser --gsd"
-            )
-        pixels, valid = scene.read(0, 0, scene.height, scene.width)
-        return Picture(pixels, valid), float(np.sqrt(scene.ground[0] * scene.ground[1]))

@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import made_scenes
 import numpy as np
@@ -50,8 +51,63 @@ def test_questions_are_answered(scene, question, answer, capsys):
     found = ask(scene, question, capsys, "--overlap=0")
     assert found["answer"] == answer
     assert found["program"].startswith(("count(", "exists(", "place("))
-    with Image.open(found["evidence"]) as picture:
-        assert min(picture.size) > 200
+    picture, raster = found["evidence"].split(" and ")
+    assert raster == picture.removesuffix("png") + "tif"
+    with Image.open(picture) as shown:
+        assert min(shown.size) > 200
+
+
+def test_the_raster_lies_on_the_scene(tmp_path, capsys):
+    import rasterio
+
+    pixels = made_scenes.plain((0, 0, 0), 96, 96)
+    pixels[32:64, 56:88] = (0, 0, 255)
+    hole = np.zeros((96, 96), bool)
+    hole[:16] = True
+    pixels[hole] = 7
+    scene = made_scenes.write(tmp_path / "scene.tif", pixels, nodata=7)
+    found = ask(scene, "Are there more blue than red?", capsys, "--overlap=0")
+    with rasterio.open(scene) as one, rasterio.open(found["evidence"].split(" and ")[1]) as other:
+        assert (other.crs, other.transform) == (one.crs, one.transform)
+        assert other.descriptions == ("blue", "red")
+        assert other.tags()["answer"] == "yes" and "count(" in other.tags()["program"]
+        blue, red = other.read()
+    assert np.isnan(blue[hole]).all() and np.isnan(red[hole]).all()
+    assert set(np.unique(red[~hole])) == {0} and set(np.unique(blue[~hole])) == {0, 1}
+    assert blue[40:56, 64:80].all() and not blue[20:90, :40].any()
+
+
+def test_the_model_runs_once_whatever_is_sought(scene, capsys):
+    class Counting(ColoursModel):
+        calls = 0
+
+        def images(self, pixels):
+            Counting.calls += 1
+            return super().images(pixels)
+
+    words = ["--workdir=x", f"--input={scene}", f"--output={scene}.png", *BACKGROUND]
+    words += ["--question=Are there more red than blue?", "--batch_size=1000"]
+    run(words, lambda workdir: Counting())
+    capsys.readouterr()
+    assert Counting.calls == 1
+
+
+def test_the_image_is_not_replaced(scene, tmp_path, capsys):
+    before = Path(scene).read_bytes()
+    for output in ("scene.png", "scene.tif"):
+        with pytest.raises(UserError, match="would replace --input="):
+            ask(scene, "How many red?", capsys, tmp=tmp_path / output)
+    assert Path(scene).read_bytes() == before
+
+
+def test_what_is_asked_is_checked_before_the_model_is_opened(scene, tmp_path):
+    def never(workdir):
+        raise AssertionError
+
+    for name, question in ((scene, "Why?"), (tmp_path / "none.tif", "How many red?")):
+        words = ["--workdir=x", f"--input={name}", f"--question={question}"]
+        with pytest.raises(UserError, match="form that is understood|none.tif"):
+            run([*words, f"--output={tmp_path / 'x.png'}"], never)
 
 
 def test_areas_are_those_of_the_ground(scene, capsys):
@@ -144,4 +200,6 @@ def test_a_dead_endpoint_is_one_line(scene, capsys):
 
 def test_fences_are_taken_off():
     assert programs.program_of("```\n1 + 1\n```") == "1 + 1"
+    assert programs.program_of("Here it is:\n```python\nx = 1\nx\n```\nIt counts.") == "x = 1\nx"
+    assert programs.program_of("```python\n1 + 1") == "1 + 1"
     assert programs.program_of(" count(find('a')) ") == "count(find('a'))"
