@@ -87,7 +87,9 @@ def ask(settings: Settings, open_model: Callable[[], TextImageModel]) -> Answer:
 
 
 def _check_output(settings: Settings) -> None:
-    """Raises UserError where the evidence would replace the image."""
+    """Raises UserError for no PNG, and where the evidence would replace the image."""
+    if not settings.output.lower().endswith(".png"):
+        raise UserError(f"--output={settings.output!r} must end in .png")
     ours = {os.path.realpath(path) for path in evidence.paths(settings.output)}
     if any(os.path.realpath(path) in ours for path in settings.input.split(",")):
         raise UserError(

@@ -310,18 +310,26 @@ def test_answers_as_rsvqa_writes_them():
 def test_questions_made_from_masks_are_balanced_and_right():
     from rsvl_jax.evaluation import vqa as scoring
     from rsvl_jax.evaluation_sets.collection import Question
-    from rsvl_jax.vqa.made_questions import made
+    from rsvl_jax.vqa.made_questions import KINDS, made
 
     classes = ("desert", "open water", "forest", "cropland")
     masks = np.random.default_rng(2).integers(0, 4, (30, 6, 6)).astype(np.uint8)
     masks = masks.repeat(4, axis=1).repeat(4, axis=2)
     masks[masks == 3] = 255
-    found = made(masks, classes, seed=0)
-    assert found == made(masks, classes, seed=0) and len(found) > 80
-    for kind in ("presence", "comp"):
+    kinds = (*KINDS, "area")
+    found = made(masks, classes, seed=0, each=4, kinds=kinds)
+    assert found == made(masks, classes, seed=0, each=4, kinds=kinds) and len(found) > 110
+    assert {q.kind for q in made(masks, classes, seed=0)} == set(KINDS)
+    for kind in ("presence", "comp", "area"):
         said = [q.answer for q in found if q.kind == kind]
         assert abs(said.count("yes") - said.count("no")) <= 1
     for question in found[:20]:
-        looker = Masks({name: masks[question.image] == n for n, name in enumerate(classes)})
+        own = {name: masks[question.image] == n for n, name in enumerate(classes)}
+        looker = Masks(own)
         assert scoring.answer(question, looker) == question.answer
+        if question.kind == "area":
+            words = question.text.removeprefix("Is the area covered by ").rstrip("?")
+            one, other = words.split(" larger than the area covered by ")
+            larger = own[one[:-1]].sum() > own[other[:-1]].sum()
+            assert question.answer == ("yes" if larger else "no")
     assert scoring.answer(Question(0, "Why?", "", ""), looker) == ""

@@ -94,9 +94,10 @@ def test_the_model_runs_once_whatever_is_sought(scene, capsys):
 
 def test_the_image_is_not_replaced(scene, tmp_path, capsys):
     before = Path(scene).read_bytes()
-    for output in ("scene.png", "scene.tif"):
-        with pytest.raises(UserError, match="would replace --input="):
-            ask(scene, "How many red?", capsys, tmp=tmp_path / output)
+    with pytest.raises(UserError, match="would replace --input="):
+        ask(scene, "How many red?", capsys, tmp=tmp_path / "scene.png")
+    with pytest.raises(UserError, match="scene.tif' must end in .png"):
+        ask(scene, "How many red?", capsys, tmp=tmp_path / "scene.tif")
     assert Path(scene).read_bytes() == before
 
 
