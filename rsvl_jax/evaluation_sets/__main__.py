@@ -18,6 +18,13 @@ from rsvl_jax.evaluation_sets.opening import LAYOUTS, Options, open_collection
 from rsvl_jax.evaluation_sets.pictures import Pictures
 from rsvl_jax.rasters.sensors import SENSORS
 
+# Of layouts that do not have all of the rules.
+_RULES = {
+    "arrays": ("train and test as published",),
+    "bigearthnet": ("all",),
+    "label_csv": ("all", "remoteclip"),
+}
+
 
 def run(argv: Sequence[str]) -> None:
     """Carries out a command line (without the program's name)."""
@@ -54,7 +61,7 @@ def listing() -> str:
     lines = [f"{'name':14} {'layout':11} {'classes':>7} {'images':>7}  split rules"]
     for name, of in known.table().items():
         classes = len(of.classes) or "folders"
-        rules = ", ".join(("own", "all", "remoteclip", *of.lists))
+        rules = ", ".join((*_RULES.get(of.layout, ("own", "all", "remoteclip")), *of.lists))
         lines.append(f"{name:14} {of.layout:11} {classes!s:>7} {of.images or '':>7}  {rules}")
     return "\n".join(lines)
 

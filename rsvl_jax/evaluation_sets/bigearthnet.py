@@ -77,6 +77,8 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
     names = sorted(entry.name for entry in os.scandir(folder) if entry.name.startswith("S2"))
     if not names:
         raise UserError(f"{folder!r} has no folders of patches, S2..._45_67")
+    if rule in (splits.OWN, splits.REMOTECLIP):
+        raise UserError(f"split rule {rule!r}: {known.name} has all, {', '.join(known.lists)}")
     rule = splits.rule_of(known, root, False, split, rule)
     chosen = [names[row] for row in splits.chosen(names, names, known, root, split, rule)]
     bar = tqdm(chosen, desc="labels", leave=False, disable=len(chosen) < 10_000)

@@ -33,8 +33,6 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
     classes, labels = labelled(known, root, folders)
     rule = splits.rule_of(known, root, has_own, split, rule)
     rows = splits.chosen(names, folders, known, root, split, rule)
-    if not rows:
-        raise UserError(f"{root!r}: no image is in the {split} split by the rule {rule!r}")
     chosen = tuple(names[row] for row in rows)
     return Collection(
         name=known.name,

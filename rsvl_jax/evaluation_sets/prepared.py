@@ -57,11 +57,11 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
     names, labels, records = _scan(shards, layout)
     has_own = len(shards) > 1
     rule = splits.rule_of(known, root, has_own, split, rule)
+    if rule == splits.OWN and split not in (splits.ALL, *shards):
+        raise UserError(f"{folder!r} has no {split} split, but {', '.join(shards)}")
     classes = _classes(known, layout)
     of_class = [str(label) for label in labels]
     rows = splits.chosen(names, of_class, known, root, split, rule)
-    if not rows:
-        raise UserError(f"{folder!r} has no {split} split, but {', '.join(shards)}")
     images = _Images(records, tuple(rows), layout, known.sensor, added)
     return Collection(
         name=known.name,

@@ -64,8 +64,17 @@ def chosen(
     """Rows of a split, in the order of the list or else of the names.
 
     names: paths below `root`; labels: class of each. Raises UserError for a list that is missing,
-    repeats itself, or names what is not there.
+    repeats itself, or names what is not there, and where no image is chosen.
     """
+    found = _chosen(names, labels, known, root, split, rule)
+    if not found:
+        raise UserError(f"{root!r}: no image is in the {split} split by the rule {rule!r}")
+    return found
+
+
+def _chosen(
+    names: Sequence[str], labels: Sequence[str], known: Known, root: str, split: str, rule: str
+) -> list[int]:
     if rule == ALL or (rule == OWN and split == ALL):
         return list(range(len(names)))
     if rule == REMOTECLIP:

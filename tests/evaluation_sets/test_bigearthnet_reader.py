@@ -7,7 +7,7 @@ import pytest
 
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation_sets import known
-from rsvl_jax.evaluation_sets.opening import open_collection
+from rsvl_jax.evaluation_sets.opening import Options, open_collection
 
 PATCH = "S2A_MSIL2A_20170613T101031_{}_{}"
 SIDES = {"B01": 2, "B09": 2} | dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 6)
@@ -81,9 +81,9 @@ def test_a_published_list_and_bands(root):
     assert found.band_names[8] == "B8A"
 
 
-def refused(what, root, split="all"):
+def refused(what, root, split="all", **options):
     with pytest.raises(UserError, match=what) as error:
-        found = open_collection("bigearthnet19", str(root), split)
+        found = open_collection("bigearthnet19", str(root), split, Options(**options))
         for row in range(len(found)):
             found.images[row]
     assert "\n" not in str(error.value)
@@ -91,6 +91,7 @@ def refused(what, root, split="all"):
 
 def test_what_is_broken(root):
     refused("no list of the val split.*git.tu-berlin.de", root, "val")
+    refused("split rule 'remoteclip': bigearthnet19 has all, torchgeo", root, rule="remoteclip")
     folder = root / "BigEarthNet-v1.0" / PATCH.format(0, 45)
     band(folder / f"{folder.name}_B04.tif", 12, 5, count=2)
     refused("_B04.tif' has 2 bands: one is wanted", root)

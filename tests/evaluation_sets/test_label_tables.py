@@ -55,6 +55,7 @@ def test_several_labels(tmp_path):
     test = open_collection("mlrsnet60", str(root), "test")
     assert test.ids == ("Images/beach/beach_00001.jpg",)
     assert test.protocol["split_rule"] == "flavars"
+    refused("no image is in the test split by", "mlrsnet60", str(root), "test", rule="own")
     refused("no list of the train split.*isaaccorley/FLAVARS", "mlrsnet60", str(root), "train")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,9 +256,8 @@ def test_sat_6(tmp_path):
     np.testing.assert_array_equal(found.bands[3], x[..., 3].astype(np.float32))
     refused("has no 'train_x'", "sat6", path, "train")
     refused("splits train and test", "sat6", path, "val")
-    whole = open(path, "rb").read()
-    with open(path, "wb") as file:
-        file.write(whole[: len(whole) // 2])
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) // 2])
     refused("sat-6-full.mat' cannot be read", "sat6", path, "test")
     savemat(path, {"test_x": x[:, :, :3], "test_y": y})
     refused("four bands are wanted", "sat6", path, "test")
