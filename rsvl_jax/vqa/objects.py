@@ -76,7 +76,7 @@ def things(mask: np.ndarray, *, least: int = 1, metres: float | None = None) -> 
         )
     labels = (np.cumsum(large, dtype=np.int32) * large)[labels]
     return [
-        Thing(*box, labels[box], number, int(pixels), metres)
+        Thing(box[0], box[1], labels[box], number, int(pixels), metres)
         for number, (box, pixels) in enumerate(
             zip(ndimage.find_objects(labels), sizes[large], strict=True), start=1
         )

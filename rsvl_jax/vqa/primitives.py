@@ -150,7 +150,9 @@ class Primitives:
                 if thing in place:
                     near[row, place[thing]] = False
             found += [
-                thing for thing, is_near in zip(part, near.any(axis=1), strict=True) if is_near
+                thing
+                for thing, is_near in zip(part, near.any(axis=1).tolist(), strict=True)
+                if is_near
             ]
         return found
 
