@@ -149,11 +149,8 @@ class Primitives:
             for row, thing in enumerate(part):
                 if thing in place:
                     near[row, place[thing]] = False
-            found += [
-                thing
-                for thing, is_near in zip(part, near.any(axis=1).tolist(), strict=True)
-                if is_near
-            ]
+            rows = np.flatnonzero(near.any(axis=1))
+            found += [part[row] for row in rows.tolist()]
         return found
 
     @property
