@@ -78,7 +78,9 @@ class Similarities:
                 f"{len(wanted)} names in an image of {rows} x {columns} pixels are too many: use "
                 "fewer, or a smaller image"
             )
-        found = self._kept | dict(zip(wanted, self.scores(wanted), strict=True))
+        found = dict(self._kept)
+        if wanted:
+            found |= dict(zip(wanted, self.scores(wanted), strict=True))
         self._kept.update({word: found[word] for word in self.background})
         for name in new:
             others = [found[word] for word in self.background if word != name]

@@ -285,6 +285,8 @@ def test_similarities_show_what_is_nearer_than_the_background():
     assert looker.mask("lake").tolist() == [[True, False, False]]
     looker.mask("lake")
     assert calls == [["lake", "ground"]]
+    assert looker.mask("ground").tolist() == [[False, True, False]]
+    assert calls == [["lake", "ground"]]  # nothing is asked for where all is known
     apart = Similarities(scores, (1, 3), background=("ground",), margin=0.2)
     assert not apart.mask("lake").any()
     with pytest.raises(UserError, match="'ground' is the only background word"):
