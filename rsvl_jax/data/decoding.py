@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rsvl_jax.data.jpeg import Frame, decode_rows, frame
 from rsvl_jax.data.transforms import (
     OVERSAMPLED,
     Augmentation,
@@ -21,8 +22,6 @@ from rsvl_jax.errors import UserError
 
 AUTO, FULL = "auto", "full"
 _REDUCTIONS = (8, 4, 2)
-_HEADER = 64  # segments before a JPEG's size; more than any camera writes
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # of the markers C0 to CF, those that do not begin a frame
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,31 @@ def look(
     Raises CorruptImage.
     """
     side = longest_side(augmentation.decode)
-    shape = image.shape if isinstance(image, Picture) else jpeg_shape(image)
-    if shape is None:  # the size is known only after decoding
-        assert isinstance(image, bytes)
-        image = decode_within(image, side)
-        shape = image.shape
-    view = augmentation.draw(rng, shape)
+    source = image if isinstance(image, Picture) else _source(image, side)
+    view = augmentation.draw(rng, source.shape)
     if augmentation.decode != FULL and view.interpolation == "linear":
         view = replace(view, interpolation=OVERSAMPLED)
-    if isinstance(image, bytes):
+    if isinstance(source, _Encoded):
         auto = augmentation.decode == AUTO
-        image = _reduced(image, shape, view) if auto else decode_within(image, side)
-    return view, view.image(image.pixels, image.scale)
+        source = _for_view(source, view) if auto else decode_within(source.data, side)
+    return view, view.image(source.pixels, source.scale)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A JPEG whose size is known."""
+
+    data: bytes
+    header: Frame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.header.shape
+
+
+def _source(image: bytes, side: int) -> Picture | _Encoded:
+    header = frame(image)  # without one the size is known only after decoding
+    return _Encoded(image, header) if header else decode_within(image, side)
 
 
 def longest_side(choice: str) -> int:
@@ -78,12 +90,13 @@ def longest_side(choice: str) -> int:
 
 def decode_within(data: bytes, side: int) -> Picture:
     """The image at most `side` pixels long, its aspect kept; 0: at its own size."""
-    shape = jpeg_shape(data)
+    header = frame(data)
     reduce = 1
-    if side and shape:
-        reduce = next((k for k in _REDUCTIONS if max(shape) // k >= side), 1)
-    pixels = _decode(data, reduce, shape)
-    rows, columns = shape or pixels.shape[:2]
+    if side and header:
+        reduce = next((k for k in _REDUCTIONS if max(header.shape) // k >= side), 1)
+    pixels = decode(data, reduce)
+    _check(pixels, header, reduce)
+    rows, columns = header.shape if header else pixels.shape[:2]
     longest = max(rows, columns)
     if not side or longest <= side:
         return Picture(pixels, (rows, columns))
@@ -92,42 +105,24 @@ def decode_within(data: bytes, side: int) -> Picture:
     return Picture(small, (rows, columns), (size[0] / rows, size[1] / columns))
 
 
-def _reduced(data: bytes, shape: tuple[int, int], view: View) -> Picture:
+def _for_view(image: _Encoded, view: View) -> Picture:
+    """As small as the view allows, and no further down than it reaches."""
     reduce = reduction(view.crop, view.size)
-    return Picture(_decode(data, reduce, shape), shape, (1 / reduce, 1 / reduce))
+    pixels = decode_rows(image.data, image.header, view.crop.top + view.crop.height, reduce)
+    if pixels is None:
+        pixels = decode(image.data, reduce)
+        _check(pixels, image.header, reduce)
+    return Picture(pixels, image.shape, (1 / reduce, 1 / reduce))
 
 
-def _decode(data: bytes, reduce: int, shape: tuple[int, int] | None) -> np.ndarray:
-    pixels = decode(data, reduce)
-    if shape and pixels.shape[:2] != tuple(-(-length // reduce) for length in shape):
-        raise CorruptImage(f"an image of {shape} pixels by its header has {pixels.shape[:2]}")
-    return pixels
+def _check(pixels: np.ndarray, header: Frame | None, reduce: int) -> None:
+    if header and pixels.shape[:2] != tuple(-(-length // reduce) for length in header.shape):
+        raise CorruptImage(
+            f"an image of {header.shape} pixels by its header has {pixels.shape[:2]}"
+        )
 
 
 def reduction(crop: Crop, size: int) -> int:
     """By how much, 1, 2, 4 or 8, a JPEG may shrink before `crop` of it is resized to `size`."""
     side = min(crop.height, crop.width)
     return next((k for k in _REDUCTIONS if side >= k * size), 1)
-
-
-def jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """(rows, columns) from the header of a JPEG; None if it is none or does not say.
-
-    Source: ITU-T T.81, B.1.1.4 (markers) and B.2.2 (frame header).
-    """
-    if data[:2] != b"\xff\xd8":
-        return None
-    place = 2
-    for _ in range(_HEADER):
-        segment = data[place : place + 9]
-        if len(segment) < 9 or segment[0] != 0xFF:
-            return None
-        marker = segment[1]
-        if marker == 0xFF:  # a fill byte
-            place += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
-            rows, columns = int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
-            return (rows, columns) if rows and columns else None
-        else:
-            place += 2 + int.from_bytes(segment[2:4], "big")
-    return None

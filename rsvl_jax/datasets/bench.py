@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from rsvl_jax.data import pipeline
-from rsvl_jax.data.decoding import jpeg_shape, longest_side, look
+from rsvl_jax.data.decoding import longest_side, look
+from rsvl_jax.data.jpeg import frame
 from rsvl_jax.data.pairs import ImagePart, Record, SampleTransform, Source, TextPart
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.data.transforms import Augmentation, decode
@@ -212,9 +213,9 @@ def _augmentation(arguments: argparse.Namespace) -> Augmentation:
 
 
 def _image_size(image: bytes) -> str:
-    shape = jpeg_shape(image)
-    kind = "JPEG" if shape else "PNG"
-    rows, columns = shape or decode(image).shape[:2]
+    header = frame(image)
+    kind = "JPEG" if header else "PNG"
+    rows, columns = header.shape if header else decode(image).shape[:2]
     return f"{columns} x {rows} px, {kind}, {len(image) / 1e3:.0f} kB"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_records import picture
 
 from rsvl_jax.data import decoding
-from rsvl_jax.data.decoding import Picture, decode_within, jpeg_shape, look
+from rsvl_jax.data.decoding import Picture, decode_within, look
 from rsvl_jax.data.transforms import Augmentation, CorruptImage, Crop, decode, resize
 from rsvl_jax.errors import UserError
 
@@ -27,31 +27,6 @@ def jpeg(shape: tuple[int, int], **options) -> bytes:
 def augmentation(decode: str, size: int = 32, **options) -> Augmentation:
     options = {"crop_scale": (0.2, 1.0), "flip_horizontal": True, "rotate": True} | options
     return Augmentation(size, decode=decode, **options)
-
-
-@pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_the_header_tells_the_size(shape, options):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees: of no concern here
-    assert jpeg_shape(jpeg(shape, exif=exif, comment=b"c" * 900, **options)) == shape
-
-
-def test_a_thumbnail_is_not_taken_for_the_image():
-    inner, outer = jpeg((24, 32)), jpeg((240, 320))
-    length = (len(inner) + 2).to_bytes(2, "big")
-    assert jpeg_shape(outer[:2] + b"\xff\xe1" + length + inner + outer[2:]) == (240, 320)
-
-
-@pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 20, 100])
-def test_no_header_no_size(cut):
-    assert jpeg_shape(jpeg((64, 64))[:cut]) is None
-
-
-def test_what_is_no_jpeg_has_no_size():
-    png = cv2.imencode(".png", picture(RNG))[1].tobytes()
-    assert jpeg_shape(png) is None and jpeg_shape(b"<html>") is None
-    assert jpeg_shape(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 1000) is None
 
 
 @pytest.mark.parametrize("reduce", [2, 4, 8])
