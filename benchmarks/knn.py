@@ -1,6 +1,7 @@
 """Speed and memory of exact nearest neighbours beside FAISS's flat indices.
 
-Gallery and queries are float32 of a normal distribution, the gallery in a file that both map. Each
+Gallery and queries are float32 of a normal distribution, the gallery in a file that both map. With
+`--classes` each is of a class with a mean of its own, and the gallery lies in their order. Each
 contender is a process of its own with all cores; a round is all queries, k nearest each.
 
     pip install -e . faiss-cpu
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--dims", type=int, default=768)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--k", type=int, default=5)
+    parser.add_argument("--classes", type=int, default=0)
     parser.add_argument("--metric", choices=("l2", "cosine"), default="l2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=0)
@@ -60,13 +62,19 @@ def compare(flags: argparse.Namespace) -> None:
 def write(flags: argparse.Namespace, folder: str) -> None:
     """Gallery and queries, as raw float32."""
     rng = np.random.default_rng(0)
+    classes = max(flags.classes, 1)
+    means = rng.standard_normal((classes, flags.dims), np.float32)
+    means *= flags.classes > 0
     with open(os.path.join(folder, "gallery"), "wb") as file:
         for start in range(0, flags.rows, _BLOCK):
-            count = min(_BLOCK, flags.rows - start)
-            rng.standard_normal((count, flags.dims), np.float32).tofile(file)
-    rng.standard_normal((flags.queries, flags.dims), np.float32).tofile(
-        os.path.join(folder, "queries")
-    )
+            rows = np.arange(start, min(start + _BLOCK, flags.rows))
+            _drawn(rng, means[rows * classes // flags.rows]).tofile(file)
+    queries = _drawn(rng, means[rng.integers(classes, size=flags.queries)])
+    queries.tofile(os.path.join(folder, "queries"))
+
+
+def _drawn(rng: np.random.Generator, means: np.ndarray) -> np.ndarray:
+    return means + rng.standard_normal(means.shape, np.float32)
 
 
 def serve(flags: argparse.Namespace) -> None:

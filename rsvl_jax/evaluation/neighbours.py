@@ -23,6 +23,9 @@ QUERY_CHUNK = 1024
 GALLERY_CHUNK = 16384
 # Of the first block, which alone is sorted whole.
 FIRST_CHUNK = 1024
+# Candidates of a query in a block, from which on its best k are looked for before they are sorted:
+# 8 k, and no fewer than this. A gallery in the order of its classes brings them all at once.
+CROWD = 256
 
 Metric = Literal["l2", "cosine"]
 Best = tuple[np.ndarray, np.ndarray]
@@ -138,7 +141,11 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     found = np.asarray(scores)
     size, k = best[0].shape
     # A row that ties with the worst of the best comes after it, so it cannot enter.
-    query, column = np.nonzero(found > best[0][:, -1:])
+    enters = found > best[0][:, -1:]
+    crowd = max(CROWD, 8 * k)
+    if np.count_nonzero(enters) > crowd * size // 4:
+        _thin(enters, found, k, crowd)
+    query, column = np.nonzero(enters)
     if not len(query):
         return best
     owner = np.concatenate([np.repeat(np.arange(size), k), query])
@@ -148,3 +155,14 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     first = np.searchsorted(owner[order], np.arange(size))
     kept = order[first[:, None] + np.arange(k)]
     return similarity[kept], row[kept]
+
+
+def _thin(enters: np.ndarray, found: np.ndarray, k: int, crowd: int) -> None:
+    """Of more than `crowd` entries of a row only its best k stay, of those that tie the first."""
+    for row in np.flatnonzero(np.count_nonzero(enters, axis=1) > crowd):
+        column = np.flatnonzero(enters[row])
+        value = found[row, column]
+        least = np.partition(value, -k)[-k]
+        enters[row] = False
+        enters[row, column[value > least]] = True
+        enters[row, column[value == least][:k]] = True

@@ -83,6 +83,26 @@ def test_chunks_do_not_change_the_neighbours(metric, pick, monkeypatch):
         np.testing.assert_array_equal(chunked[1], index)
 
 
+@pytest.mark.parametrize("order", ["rising", "falling", "equal", "classes"])
+def test_the_order_of_the_gallery_does_not_matter(order, monkeypatch):
+    """Galleries whose every block brings better rows, or ties; integers, so that ties are exact."""
+    rng = np.random.default_rng(5)
+    gallery = rng.integers(-3, 4, (300, 3)).astype(np.float32)
+    queries = rng.integers(-1, 2, (11, 3)).astype(np.float32)
+    distance = ((gallery - queries[0]) ** 2).sum(axis=1)
+    gallery = {
+        "rising": gallery[np.argsort(-distance)],
+        "falling": gallery[np.argsort(distance)],
+        "equal": np.zeros_like(gallery),
+        "classes": np.repeat(gallery[:6], 50, axis=0),
+    }[order]
+    for name, value in {"GALLERY_CHUNK": 60, "FIRST_CHUNK": 6, "CROWD": 3}.items():
+        monkeypatch.setattr(neighbours, name, value)
+    all_ = ((queries[:, None].astype(float) - gallery[None]) ** 2).sum(axis=2)
+    found = neighbours.neighbours(queries, gallery, k=4, metric="l2", pick="host")
+    np.testing.assert_array_equal(found[1], np.argsort(all_, axis=1, kind="stable")[:, :4])
+
+
 def test_distances_are_squared_l2():
     similarity, index = neighbours.neighbours(
         np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [1.0, 0.0]]), k=2, metric="l2"
