@@ -51,7 +51,11 @@ def run(steps: int) -> config_dict.ConfigDict:
         # with the highest score `keep_best`, such as "eval/NAME" ("-eval/NAME": the lowest).
         checkpoint=section(every_steps=100, keep=2, keep_every=0, keep_best=""),
         metrics=section(every_steps=10, tensorboard=True),
-        evaluation=section(every_steps=200, batch_size=256),
+        # suite: a suite of `rsvl_jax.evaluate`, by name or .toml file, that the run is scored on as
+        # well, every `suite_every_steps` (0: at the end); "": none. suite_dir: folder of its data.
+        evaluation=section(
+            every_steps=200, batch_size=256, suite="", suite_dir="data", suite_every_steps=0
+        ),
         # The matrix of all similarities: "dense", "gather" or "ring"; "auto" is dense while it is
         # small. inner: mesh axes over which "ring" gathers, such as those inside a slice.
         contrast=section(implementation="auto", inner=()),

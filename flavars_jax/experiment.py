@@ -7,14 +7,17 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from flavars_jax import captions
+from flavars_jax import captions, opening
 from flavars_jax.encoders import EncoderFactory
 from flavars_jax.illustrate import illustrate
 from flavars_jax.inputs import Inputs, transform
 from flavars_jax.objective import FlavarsObjective, brings_tokenizer
 from flavars_jax.settings import from_config
 from rsvl_jax import report
+from rsvl_jax.evaluate import contestant, schedule
+from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluation import card, choice
+from rsvl_jax.inference.images import Preprocessing
 from rsvl_jax.parallel.mesh import check_batch, mesh_from
 from rsvl_jax.storage import locate
 from rsvl_jax.training import loop, resume
@@ -39,6 +42,8 @@ class Experiment:
         codebook = None if brings_tokenizer(config) else inputs.codebook(from_config(config))
         self.objective = FlavarsObjective(config, codebook=codebook, mesh=mesh)
         self._encoders = EncoderFactory(self.objective, inputs.tokenizer)
+        asked = schedule.is_asked(config)
+        self._suite = schedule.Scheduled.of(config, workdir) if asked else None
 
     @classmethod
     def open(cls, config: ConfigDict, workdir: str) -> "Experiment":
@@ -68,6 +73,7 @@ class Experiment:
             workdir=self.workdir,
             mesh=self.mesh,
             evaluate=self._evaluate,
+            suite=self._score_suite if self._suite else None,
             assets={} if tokenizer is None else {captions.FILE: tokenizer.model},
             initial=init_from.initial(self.config, self.objective.architecture()),
         )
@@ -75,6 +81,23 @@ class Experiment:
     def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
         """Quick scores on the validation blocks, for the curves."""
         return card.as_metrics(self.score(state, "validation", quick=True))
+
+    def _score_suite(self, state: TrainState, step: int) -> dict[str, float]:
+        assert self._suite is not None
+        return self._suite(self.subject(state), step)
+
+    def subject(self, state: TrainState) -> Subject:
+        """The model as suites score it."""
+        params = averaged(state)
+        return Subject(
+            encoders=self._encoders(params, state.frozen),
+            prepare=Preprocessing.of(opening.model(self.objective.settings).preprocessing),
+            provenance=self._provenance(state, params),
+            mesh=self.mesh,
+            batch_size=self.config.evaluation.batch_size,
+            seed=self.config.seed,
+            earth=contestant.embedded_data(self.config),
+        )
 
     def score(
         self, state: TrainState, split: str, *, quick: bool = False, untrained: bool = True

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from graft_jax import evaluate, ground, settings, teacher
+from graft_jax import encoders, evaluate, ground, settings, teacher
 from graft_jax.evaluate import Bench, Contestant
 from graft_jax.ground import GroundCache
 from graft_jax.illustrate import illustrate
@@ -28,12 +28,15 @@ from rsvl_jax import report
 from rsvl_jax.data.tokenizer import SentencePieceTokenizer
 from rsvl_jax.datasets import registry
 from rsvl_jax.errors import UserError
+from rsvl_jax.evaluate import contestant, schedule
+from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluation import card
 from rsvl_jax.models.architecture import architecture
 from rsvl_jax.models.clip import ClipVision
 from rsvl_jax.parallel.mesh import check_batch, make_mesh, mesh_from
 from rsvl_jax.storage import locate, replace_file
 from rsvl_jax.training import loop, resume, saved
+from rsvl_jax.training.scoring import Evaluate
 from rsvl_jax.training.state import Initial, TrainState
 from rsvl_jax.weights import init_from, runs
 
@@ -66,6 +69,8 @@ class Experiment:
         if not config.seeds:
             raise UserError("seeds=() trains no student: give at least one, such as (0,)")
         transform(config)
+        if schedule.is_asked(config):
+            schedule.Scheduled.of(config, workdir)
         experiment = cls(config, workdir, mesh)
         if experiment.labelled:
             tokenizer = SentencePieceTokenizer(experiment.inputs.artifact(teacher.TOKENIZER))
@@ -156,6 +161,7 @@ class Experiment:
             workdir=self._folder(seed),
             mesh=self.mesh,
             evaluate=self._validate if self.labelled else None,
+            suite=self._suite(seed) if schedule.is_asked(config) else None,
             initial=self._initial(config),
         )
 
@@ -205,6 +211,29 @@ class Experiment:
     @functools.cached_property
     def _see(self) -> Any:
         return jax.jit(self.objective.embed_images)
+
+    def _suite(self, seed: int) -> Evaluate:
+        """What scores the student of a seed on the suite of the config."""
+        scheduled = schedule.Scheduled.of(self.config, self._folder(seed))
+        return lambda state, step: scheduled(self.subject(seed, state), step)
+
+    def subject(self, seed: int, state: TrainState) -> Subject:
+        """A student as suites score it."""
+        params, step = averaged(state), int(jax.device_get(state.step))
+        revision = resume.code_revision()
+        return Subject(
+            encoders=self._encoders(params, state.frozen),
+            prepare=encoders.preprocessing(self.objective.settings),
+            provenance=card.Provenance(card.weights_fingerprint(params), step, revision),
+            mesh=self.mesh,
+            batch_size=self.config.evaluation.batch_size,
+            seed=seed,
+            earth=contestant.embedded_data(self.config),
+        )
+
+    @functools.cached_property
+    def _encoders(self) -> encoders.EncoderFactory:
+        return encoders.EncoderFactory(self.objective, self.teacher)
 
     def _validate(self, state: TrainState, step: int) -> dict[str, float]:
         """Zero-shot scores on the validation blocks, for the curves."""

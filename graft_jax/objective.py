@@ -26,6 +26,7 @@ from graft_jax import terms
 from graft_jax.model import Student, normalise
 from graft_jax.settings import PIXEL, from_config
 from rsvl_jax.errors import UserError
+from rsvl_jax.inference.towers import OWN, towers
 from rsvl_jax.losses import contrastive
 from rsvl_jax.losses.contrastive import unit
 from rsvl_jax.models import clip, functional
@@ -163,6 +164,18 @@ class GraftObjective(Split):
         In the space of the frozen towers, of its texts too; patches row-major; float32.
         """
         return self._bind(params).embed(images)
+
+    def features(self, params: Tree, frozen: Tree, images: jax.Array) -> dict[str, jax.Array]:
+        """Images uint8 [B, H, W, 3] -> all that one pass gives, see `inference.towers.Towers`.
+
+        What lies in the space of texts has length 1.
+        """
+        student = self._bind(params)
+        parts = {"satellite": student.satellite, "projector": student.projector}
+        see = towers("graft", {}).features
+        assert see is not None
+        found = see(parts, normalise(images, self.settings.mean, self.settings.std))
+        return {name: value if name in OWN else unit(value) for name, value in found.items()}
 
     def _photos(self, frozen: Tree, sample: dict[str, jax.Array]) -> jax.Array:
         """Embeddings [B, P, E] of the photos, as given or by the ground tower."""

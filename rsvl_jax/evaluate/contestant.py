@@ -1,6 +1,8 @@
 """From a path to the model under test."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -14,7 +16,6 @@ from rsvl_jax.inference.encoders import encoders
 from rsvl_jax.inference.opening import Found
 from rsvl_jax.training import arrays, resume
 from rsvl_jax.weights import runs
-from rsvl_jax.weights.methods import Opened
 
 _EARTH = "earth_tiles"
 
@@ -40,7 +41,7 @@ def subject(path: str, *, mesh: Mesh, batch_size: int, seed: int | None, cache: 
         cache=cache,
         seed=int(run.config.get("seed", 0) if run else 0) if seed is None else seed,
         untrained=partial(_untrained, found, mesh, batch_size) if run and run.untrained else None,
-        earth=_earth(run),
+        earth=embedded_data(run.config) if run else None,
     )
 
 
@@ -71,10 +72,8 @@ def _provenance(path: str, found: Found) -> Provenance:
     return Provenance(weights, step, resume.code_revision())
 
 
-def _earth(run: Opened | None) -> tuple[str, str] | None:
+def embedded_data(config: Mapping[str, Any]) -> tuple[str, str] | None:
     """The embedded data of a run, "earth_tiles" or "earth_tiles/mini", and their directory."""
-    if run is None:
-        return None
-    name = str(run.config["data"].get("name", ""))
-    folder = str(run.config["data"].get("dir", ""))
+    name = str(config["data"].get("name", ""))
+    folder = str(config["data"].get("dir", ""))
     return (name, folder) if name.split("/")[0] == _EARTH and folder else None

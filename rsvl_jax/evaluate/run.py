@@ -67,7 +67,7 @@ def run(subject: Subject, suite: Suite, tasks: Sequence[Spec], outputs: Outputs)
     To be called by all processes; the first alone writes. Raises UserError for data that are not
     there, and for a task whose data are wrong; finished ones stay.
     """
-    _check_data(tasks)
+    check_data(tasks)
     found: list[Card] = []
     shown = tqdm(tasks, unit="task", disable=jax.process_index() != 0, file=sys.stderr)
     for spec in shown:
@@ -79,16 +79,19 @@ def run(subject: Subject, suite: Suite, tasks: Sequence[Spec], outputs: Outputs)
     return found
 
 
-def _check_data(tasks: Sequence[Spec]) -> None:
-    """Before hours are spent on others: one line that names every folder that is missing."""
+def check_data(tasks: Sequence[Spec], give: str = "--data") -> None:
+    """Before hours are spent on others: one line that names every folder that is missing.
+
+    give: what says the folder that holds them.
+    """
     missing = dict.fromkeys(spec.data for spec in tasks if not os.path.exists(spec.data))
     own = {spec.data for spec in tasks if KINDS[spec.kind].builds}
     absent = [spec for spec in tasks if spec.data in missing and spec.data not in own]
     if absent:
         names = ", ".join(f"{s.set} in {s.data!r}" for s in {s.data: s for s in absent}.values())
         there = [spec.name for spec in tasks if spec not in absent]
-        more = f", or --only={','.join(there)}" if there else ""
-        raise UserError(f"not there: {names}; give --data, the folder that holds them{more}")
+        more = f", or --only={','.join(there)}" if there and give == "--data" else ""
+        raise UserError(f"not there: {names}; give {give}, the folder that holds them{more}")
 
 
 def _write(outputs: Outputs, suite: Suite, cards: Sequence[Card]) -> None:

@@ -62,10 +62,13 @@ def names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
 
 
-def load(name: str, data: str, kinds: Mapping[str, frozenset[str]]) -> Suite:
+def load(
+    name: str, data: str, kinds: Mapping[str, frozenset[str]], asked: str = "--suite"
+) -> Suite:
     """A suite by name, or of a .toml file.
 
-    data: folder that the tasks' are below. kinds: options that each kind takes.
+    data: folder that the tasks' are below. kinds: options that each kind takes. asked: by what the
+    name was given.
     Raises UserError for what cannot be read, and for an unknown kind or option.
     """
     if name.endswith(".toml"):
@@ -77,7 +80,7 @@ def load(name: str, data: str, kinds: Mapping[str, frozenset[str]]) -> Suite:
         folder = importlib.resources.files(__package__).joinpath(_FOLDER)
         text = folder.joinpath(f"{name}.toml").read_text()
     else:
-        raise UserError(f"--suite={name!r}: {_nearest(name, names())}; or give a .toml file")
+        raise UserError(f"{asked}={name!r}: {_nearest(name, names())}; or give a .toml file")
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -21,20 +21,20 @@ from rsvl_jax.training.checkpoint import Checkpoints, Metadata
 from rsvl_jax.training.flops import Chrono, peak_flops
 from rsvl_jax.training.goodput import Goodput
 from rsvl_jax.training.hosts import Hosts, memory
-from rsvl_jax.training.metrics import MetricWriter, has_evaluation, truncate
+from rsvl_jax.training.metrics import MetricWriter, truncate
 from rsvl_jax.training.objective import Objective
 from rsvl_jax.training.parts import Parts
 from rsvl_jax.training.plan import Plan
 from rsvl_jax.training.profiling import Profiler
 from rsvl_jax.training.progress import Progress, say
 from rsvl_jax.training.retention import Retention
+from rsvl_jax.training.scoring import Evaluate, Scoring
 from rsvl_jax.training.signals import StopSignal
 from rsvl_jax.training.state import Initial, TrainState
 from rsvl_jax.training.step import CompiledStep, Metrics
 from rsvl_jax.training.watchdog import Watchdog
 
 Tree = Any
-Evaluate = Callable[[TrainState, int], dict[str, float]]
 Measures = Mapping[str, float | jax.Array | None]
 
 # Steps that may be under way on the device while the host goes on: enough to keep it busy, few
@@ -52,6 +52,7 @@ def fit(
     workdir: str,
     mesh: Mesh,
     evaluate: Evaluate | None = None,
+    suite: Evaluate | None = None,
     assets: Mapping[str, bytes] | None = None,
     initial: Initial | None = None,
 ) -> TrainState:
@@ -59,11 +60,12 @@ def fit(
 
     make_batches(k): iterator of batches k, k+1, ... as global arrays on the mesh; batch k must be a
     pure function of (seed, k). evaluate(state, step): name -> number, logged as eval/<name>; called
-    at step 0, every `evaluation.every_steps` and at the end. assets: files that the parameters are
-    of no use without, such as a tokenizer; kept in every checkpoint's metadata. Where the batches
-    have a list `skipped` (ids of unreadable records), its length is logged and its ids are told.
-    initial: weights to start from, asked for where there is no checkpoint; their origin is kept in
-    the metadata.
+    at step 0, every `evaluation.every_steps` and at the end. suite: likewise, logged as
+    suite/<name>, every `evaluation.suite_every_steps` and at the end. assets: files that the
+    parameters are of no use without, such as a tokenizer; kept in every checkpoint's metadata.
+    Where the batches have a list `skipped` (ids of unreadable records), its length is logged and
+    its ids are told. initial: weights to start from, asked for where there is no checkpoint; their
+    origin is kept in the metadata.
 
     Every step of the run is finished when this returns, its metrics and a last checkpoint are on
     disk. A finished run returns at once. Raises UserError (a work directory of another config or
@@ -86,8 +88,15 @@ def fit(
         start = f"restored the checkpoint of step {step}" if restored else "no checkpoint: step 0"
         say(f"{start}, in {workdir}")
         truncate(workdir, step if restored else -1)
-        evaluated = distributed.from_first(has_evaluation(workdir, step))
-        if step >= plan.total and (evaluated or evaluate is None):
+        scorings = [
+            Scoring(score, kind, every, workdir, step)
+            for score, kind, every in (
+                (evaluate, "eval", plan.evaluate_every),
+                (suite, "suite", plan.suite_every),
+            )
+            if score is not None
+        ]
+        if step >= plan.total and all(scoring.done for scoring in scorings):
             say(f"finished: {workdir} stands at step {step} of {plan.total}")
             return state
         loop = _Loop(
@@ -101,7 +110,7 @@ def fit(
                 plan.micro_batches,
                 artifacts.Programs(workdir),
             ),
-            evaluate=evaluate,
+            scorings=scorings,
             checkpoints=checkpoints,
             metadata={**parts.metadata, **origin, "assets": resume.pack(assets or {})},
             writer=MetricWriter(workdir, step, config.metrics.get("tensorboard", True)),
@@ -117,7 +126,6 @@ def fit(
             state=state,
             step=step,
             saved=step if restored else None,
-            evaluated=evaluated,
         )
         stack.callback(loop.close)
         parts.announce(mesh, workdir)
@@ -183,7 +191,7 @@ class _Loop:
 
     plan: Plan
     step_fn: CompiledStep
-    evaluate: Evaluate | None
+    scorings: list[Scoring]
     checkpoints: Checkpoints
     metadata: Metadata
     writer: MetricWriter
@@ -197,10 +205,9 @@ class _Loop:
     state: TrainState
     step: int
     saved: int | None
-    evaluated: bool
 
     def __post_init__(self) -> None:
-        self._scores: dict[str, float] | None = None  # of this step
+        self._scores: dict[str, float] = {}  # of this step
         # Steps dispatched and not yet known to be finished, and the line held back for one period.
         self._running: deque[tuple[int, Metrics]] = deque()
         self._held: tuple[int, Metrics, Measures] | None = None
@@ -212,8 +219,12 @@ class _Loop:
             while True:
                 if self.stop.agreed():
                     self._preempt()
-                if self._due(self.plan.evaluate_every, at_start=True):
-                    self._evaluate()
+                for scoring in self.scorings:
+                    if (
+                        self._due(scoring.every, at_start=scoring.kind == "eval")
+                        and not scoring.done
+                    ):
+                        self._take(scoring)
                 if self._due(self.plan.save_every):
                     self._save()
                 if self.step >= self.plan.total:
@@ -239,17 +250,15 @@ class _Loop:
             return at_start and every > 0
         return self.step >= self.plan.total or (every > 0 and self.step % every == 0)
 
-    def _evaluate(self) -> None:
-        if self.evaluate is None or self.evaluated:
+    def _take(self, scoring: Scoring) -> None:
+        if scoring.done or not self._due(scoring.every, at_start=scoring.kind == "eval"):
             return
         self._flush()
-        self.watchdog.now(f"the evaluation of step {self.step}")
+        self.watchdog.now(f"the scores {scoring.kind}/ of step {self.step}")
         with self.chrono.pause():
-            scores = self.evaluate(self.state, self.step)
-        values = {f"eval/{name.removeprefix('eval/')}": float(v) for name, v in scores.items()}
+            values = scoring(self.state, self.step)
         self.writer.write(self.step, values)
-        self.evaluated = True
-        self._scores = values
+        self._scores |= values
 
     def _save(self) -> None:
         """Saves with every metric up to this step on disk, so that a resume lacks none."""
@@ -259,7 +268,7 @@ class _Loop:
         productive = self.chrono.productive_seconds
         self.watchdog.now(f"saving step {self.step}")
         with self.chrono.pause():
-            self.checkpoints.save(self.step, self.state, self.metadata, self._scores)
+            self.checkpoints.save(self.step, self.state, self.metadata, self._scores or None)
             self.saved = self.step
             self.goodput.saved(self.step, productive)
 
@@ -272,8 +281,9 @@ class _Loop:
         with jax.transfer_guard("disallow"), self.profiler.step(self.step + 1):
             self.state, metrics = self.step_fn(self.state, batch)
         self.step += 1
-        self.evaluated = False
-        self._scores = None
+        self._scores = {}
+        for scoring in self.scorings:
+            scoring.done = False
         self._running.append((self.step, metrics))
         self._settle(_AHEAD)
 

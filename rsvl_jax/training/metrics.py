@@ -167,13 +167,13 @@ def _read(path: epath.Path) -> list[str]:
     return path.read_bytes().decode(errors="replace").splitlines(keepends=True)
 
 
-def has_evaluation(workdir: str, step: int) -> bool:
-    """Whether metrics.jsonl holds the evaluation of a step: it was then written before its save."""
+def has_scores(workdir: str, step: int, kind: str = "eval") -> bool:
+    """Whether metrics.jsonl holds `kind`/... of a step: they were then written before its save."""
     path = _path(workdir)
     if not path.exists():
         return False
     return any(
-        line["step"] == step and any(name.startswith("eval/") for name in line)
+        line["step"] == step and any(name.startswith(f"{kind}/") for name in line)
         for line in map(_parse, _read(path))
         if line
     )

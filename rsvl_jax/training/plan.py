@@ -21,6 +21,7 @@ class Plan:
     save_every: int
     log_every: int
     evaluate_every: int
+    suite_every: int
     keep: int
     seed: int
     skip_nonfinite: bool
@@ -45,6 +46,7 @@ def make_plan(config: ConfigDict, manifest: dict) -> tuple[Plan, Lengths]:
         save_every=resolve_length(config.checkpoint, "every", lengths, default=0),
         log_every=resolve_length(config.metrics, "every", lengths, default=0),
         evaluate_every=resolve_length(config.evaluation, "every", lengths, default=0),
+        suite_every=resolve_length(config.evaluation, "suite_every", lengths, default=0),
         keep=config.checkpoint.get("keep", 3),
         seed=config.seed,
         skip_nonfinite=nonfinite == "skip",

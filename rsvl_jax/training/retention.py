@@ -9,6 +9,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from rsvl_jax.errors import UserError
 
+# Kinds of scores, which their names begin with: of the run's own evaluation, and of a suite.
+SCORES = ("eval", "suite")
 _SCORE = "score"  # its name in Orbax's own record of a checkpoint
 
 
@@ -19,8 +21,9 @@ class Retention:
     Attributes:
       keep: how many of the latest.
       every: those of steps that it divides, too; 0: none.
-      best: the one with the highest score of this name, such as "eval/zeroshot/accuracy", among
-        those that were saved with scores; with a "-" before it, the lowest; "": none.
+      best: the one with the highest score of this name, such as "eval/zeroshot/accuracy" or
+        "suite/...", among those that were saved with scores of that kind; with a "-" before it, the
+        lowest; "": none.
 
     Raises UserError for numbers that make no sense.
     """
@@ -34,6 +37,15 @@ class Retention:
             raise UserError(f"checkpoint.keep={self.keep} must be 1 or more")
         if self.every < 0:
             raise UserError(f"checkpoint.keep_every={self.every} must be a step, or 0 for none")
+        if self.best and self._kind not in SCORES:
+            raise UserError(
+                f"checkpoint.keep_best={self.best!r} is no score: use a name that begins with "
+                f"{' or '.join(f'{kind}/' for kind in SCORES)}"
+            )
+
+    @property
+    def _kind(self) -> str:
+        return self.best.removeprefix("-").split("/")[0]
 
     def policy(self) -> policies.PreservationPolicy:
         """As Orbax takes it."""
@@ -54,8 +66,9 @@ class Retention:
         Raises UserError where the score to go by is not among them.
         """
         name = self.best.removeprefix("-")
-        if not name or scores is None:
+        if not name or not any(other.startswith(f"{self._kind}/") for other in scores or ()):
             return None
+        assert scores is not None
         if name not in scores:
             near = difflib.get_close_matches(name, scores, n=1, cutoff=0.0)
             raise UserError(

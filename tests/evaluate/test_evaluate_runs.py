@@ -7,9 +7,14 @@ import jax
 import numpy as np
 import pytest
 import tiny_runs
+from ml_collections import ConfigDict
 
 from flavars_jax.encoders import EncoderFactory
 from flavars_jax.objective import FlavarsObjective
+from graft_jax import encoders as graft_encoders
+from graft_jax import opening
+from graft_jax.objective import GraftObjective
+from graft_jax.teacher import Teacher
 from rsvl_jax import datasets
 from rsvl_jax.data.fits import reduced
 from rsvl_jax.data.tokenizer_files import of_model
@@ -21,9 +26,11 @@ from rsvl_jax.evaluate.tasks import embedded, knn
 from rsvl_jax.evaluation import card
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.inference.images import Preprocessing
 from rsvl_jax.parallel import distributed
 from rsvl_jax.parallel.mesh import make_mesh
 from rsvl_jax.training import loop
+from rsvl_jax.weights import runs
 
 SPEC = suites.Spec("earth", "earth", "earth_tiles", ".")
 
@@ -77,6 +84,31 @@ def test_a_run_is_scored_on_the_embedded_data_as_it_scores_itself(run, monkeypat
     assert (seen["seed"], seen["test"]) == (config.seed, ("earth_tiles", "test"))
     weights = card.weights_fingerprint(state.params)
     assert (seen["provenance"].weights, seen["provenance"].step) == (weights, tiny_runs.STEP)
+
+
+def test_a_student_in_training_is_scored_as_its_checkpoint_is(tmp_path):
+    folder = tiny_runs.graft(tmp_path)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    saved = contestant.subject(folder, mesh=mesh, batch_size=4, seed=None, cache="").encoders
+    config = ConfigDict(runs.read(f"{folder}/seed0").config)
+    objective = GraftObjective(config)
+    state = loop.load_state(
+        config=config,
+        objective=objective,
+        manifest=tiny_runs.MANIFEST,
+        workdir=f"{folder}/seed0",
+        mesh=mesh,
+    )
+    teacher = Teacher.of_run(f"{folder}/teacher", mesh)
+    ours = graft_encoders.EncoderFactory(objective, teacher)(state.params, state.frozen)
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    theirs = saved.images(images)
+    for feature, value in ours.images(images).items():
+        np.testing.assert_allclose(value, theirs[feature], atol=2e-5)
+    np.testing.assert_allclose(ours.texts(["snow"]), saved.texts(["snow"]), atol=2e-6)
+    assert ours.protocol == saved.protocol and ours.image_size == saved.image_size
+    prepared = graft_encoders.preprocessing(objective.settings)
+    assert prepared == Preprocessing.of(opening.open_run(folder).model.preprocessing)
 
 
 def test_embedded_data_are_those_that_the_run_has_seen(run):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import made_suite
 import pytest
 from command_runs import Command, comparable_lines, last_step
 
@@ -33,6 +34,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def command(mini_earth_tiles, tmp_path_factory):
     settings = {**TINY, "data.dir": mini_earth_tiles}
+    settings |= made_suite.settings(tmp_path_factory.mktemp("suite"), every_steps=6)
     cache = str(tmp_path_factory.mktemp("compiled"))
     return Command("flavars_jax.main", "configs/flavars.py", settings, cache)
 
@@ -53,6 +55,33 @@ def test_a_run_leaves_metrics_scores_checkpoints_and_a_report(finished):
     assert str(STEPS) in os.listdir(finished / "checkpoints")
     assert "<html" in (finished / "report.html").read_text()
     assert json.loads((finished / "config.json").read_text())["seed"] == 0
+
+
+def test_a_suite_is_scored_as_the_run_goes(finished):
+    lines = map(json.loads, (finished / "metrics.jsonl").read_text().splitlines())
+    found = {line["step"]: line for line in lines if made_suite.SCORE in line}
+    assert list(found) == [6, 12]
+    folder = finished / "evaluations" / "mine" / "step_12"
+    cards = json.loads((folder / "scores.json").read_text())["cards"]
+    assert {card["provenance"]["step"] for card in cards} == {STEPS}
+    values = [
+        card["value"] for card in cards if f"suite/{card['task']}/accuracy" == made_suite.SCORE
+    ]
+    assert values[0] == pytest.approx(found[12][made_suite.SCORE])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation__suite": "eart"}, "evaluation.suite='eart': did you mean 'earth'?"),
+        ({"evaluation__suite_dir": "nowhere"}, "give evaluation.suite_dir"),
+        ({"evaluation__suite": ""}, "evaluation.suite_every_steps=6 of which suite?"),
+    ],
+)
+def test_a_suite_that_is_none_is_refused_before_training(command, changes, message, tmp_path):
+    status, output = command.finish(tmp_path / "run", **changes)
+    assert status == 2 and message in output
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_same_command_again_says_finished_and_changes_nothing(command, finished):

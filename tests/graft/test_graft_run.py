@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import made_suite
 import numpy as np
 import pytest
 from command_runs import Command, comparable_lines, last_step
@@ -34,6 +35,7 @@ PARTS = ("teacher", "seed0", "seed1")
 @pytest.fixture(scope="module")
 def command(mini_zoom_pairs, tmp_path_factory):
     settings = {**TINY, "data.dir": mini_zoom_pairs}
+    settings |= made_suite.settings(tmp_path_factory.mktemp("suite"))
     cache = str(tmp_path_factory.mktemp("compiled"))
     return Command("graft_jax.main", "configs/graft.py", settings, cache)
 
@@ -52,6 +54,9 @@ def test_a_run_leaves_teacher_embeddings_students_scores_and_a_report(finished):
     assert [last_step(finished / part) for part in PARTS] == [STEPS] * 3
     assert all(str(STEPS) in os.listdir(finished / part / "checkpoints") for part in PARTS)
     assert {"train", "test"} <= set(os.listdir(finished / "ground"))
+    suite = finished / "seed0" / "evaluations" / "mine" / f"step_{STEPS}"
+    assert (suite / "scores.json").exists()
+    assert made_suite.SCORE in (finished / "seed0" / "metrics.jsonl").read_text()
     assert (finished / "metrics.jsonl").read_text() == (
         finished / "seed0" / "metrics.jsonl"
     ).read_text()

@@ -32,6 +32,14 @@ def test_runs_differ_in_nothing_but_what_they_are():
     assert len({run.recipe() for run in runs.values()}) == len(runs)
 
 
+def test_the_results_in_the_documentation_are_of_these_recipes():
+    """A key that does not decide what a run learns must not change the recipe's hash."""
+    folder = Path(__file__).parents[2] / "docs" / "claims" / "results"
+    for run in plan.runs(plan.SIZES["small"]):
+        found = result.read(str(folder), run.name)
+        assert found is not None and found.recipe == run.recipe(), run.name
+
+
 def test_every_size_has_recipes():
     for size in plan.SIZES.values():
         for run in plan.runs(size):

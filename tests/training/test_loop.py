@@ -104,6 +104,21 @@ def test_a_run_leaves_metrics_checkpoints_and_config(whole):
     assert all(line["perf/samples_per_second"] > 0 and line["perf/mfu"] > 0 for line in trained)
 
 
+def test_a_suite_has_a_schedule_of_its_own_and_is_not_scored_twice(mesh, tmp_path):
+    evaluator, suite = Evaluator(), Evaluator()
+    conf = config(evaluation__every_steps=6, checkpoint__keep_best="suite/norm")
+    with conf.unlocked():
+        conf.evaluation.suite_every_steps = 4
+    options = {"conf": conf, "evaluate": evaluator, "suite": suite}
+    with pytest.raises(ZeroDivisionError):
+        start(tmp_path, mesh, **options, make_batches=batches(mesh, spoil=interrupt(9)))
+    assert suite.steps == [4, 8] and evaluator.steps == [0, 6]
+    start(tmp_path, mesh, **options)
+    start(tmp_path, mesh, **options)
+    assert suite.steps == [4, 8, 12] and evaluator.steps == [0, 6, 12]
+    assert [line["step"] for line in values(tmp_path) if "suite/norm" in line] == [4, 8, 12]
+
+
 def test_logged_loss_is_that_of_the_step(whole, mesh):
     first = next(line for line in values(whole[0]) if line["step"] == 1)
     conf = config()

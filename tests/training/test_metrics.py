@@ -10,7 +10,7 @@ from rsvl_jax.training.metrics import (
     MetricWriter,
     comparable,
     format_line,
-    has_evaluation,
+    has_scores,
     truncate,
 )
 
@@ -58,14 +58,15 @@ def test_torn_and_foreign_lines_are_dropped(tmp_path):
     assert read(tmp_path) == '{"step": 1, "a": 1}\n{"step": 2, "a": 1}\n'
 
 
-def test_has_evaluation(tmp_path):
-    assert not has_evaluation(str(tmp_path), 4)
+def test_has_scores(tmp_path):
+    assert not has_scores(str(tmp_path), 4)
     write(
         tmp_path, '{"step": 4, "eval/a": 1}', '{"step": 6, "train/a": 1}', tail='{"step": 8, "eval'
     )
-    assert has_evaluation(str(tmp_path), 4)
-    assert not has_evaluation(str(tmp_path), 6)
-    assert not has_evaluation(str(tmp_path), 8)
+    assert has_scores(str(tmp_path), 4)
+    assert not has_scores(str(tmp_path), 6)
+    assert not has_scores(str(tmp_path), 8)
+    assert not has_scores(str(tmp_path), 4, "suite")
 
 
 def test_directory_in_the_way_is_an_error(tmp_path):
@@ -105,8 +106,8 @@ def test_an_object_store_gets_the_same_lines_as_a_disk(tmp_path, bucket):
             writer.write(start + 5, {"train/loss": 0.0})
             writer.close()
             truncate(workdir, 3)
-            assert has_evaluation(workdir, 2)
-            assert not has_evaluation(workdir, 5)
+            assert has_scores(workdir, 2)
+            assert not has_scores(workdir, 5)
     assert sorted(os.listdir(bucket / "run")) == ["metrics.jsonl"]
     assert read(bucket / "run") == read(tmp_path)
     assert Bucket.writes == 6  # of each start: a flush, the end, a truncation

@@ -44,6 +44,11 @@ def test_an_unknown_score_is_an_error_with_the_nearest(tmp_path):
         run(tmp_path, 4, keep_best="eval/acuracy")
 
 
+def test_a_best_that_is_no_score_is_refused():
+    with pytest.raises(UserError, match="keep_best='accuracy' is no score"):
+        Retention(best="accuracy")
+
+
 def test_a_negative_distance_is_refused():
     with pytest.raises(UserError, match="checkpoint.keep_every=-1"):
         Retention(every=-1)
