@@ -61,7 +61,7 @@ class Card:
       metric: such as "balanced_accuracy".
       title: the task in words.
       value: in `unit`; None where the task does not apply, and then `note` says why.
-      unit: "%" or "rank".
+      unit: "%", "fraction" or "rank".
       interval: confidence interval of the value, None where none was computed.
       interval_method: how it was computed.
       chance: expected value of a random guess, None where it is not known in closed form.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import (
+    density,
     embedded,
     few_shot,
     knn,
@@ -49,6 +50,10 @@ KINDS: Mapping[str, Kind] = {
     "retrieval": _kind(retrieval.score, "test", "merge", "prefix"),
     "segmentation": _kind(segmentation.score, "train", "test", "tiles"),
     "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
+    "density": Kind(
+        density.score,
+        frozenset({"query", "scene", "truth", "band", "cell", "gsd", "prompts"}),
+    ),
     "selo": Kind(selo.score, frozenset({"scales"})),
     "vqa": _kind(vqa.score, "test", "bucket_counts", "gsd", "least", "prompts"),
 }
