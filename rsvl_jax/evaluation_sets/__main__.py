@@ -22,6 +22,7 @@ from rsvl_jax.rasters.sensors import SENSORS
 _RULES = {
     "arrays": ("train and test as published",),
     "bigearthnet": ("all",),
+    "bigearthnet_v2": ("own",),
     "label_csv": ("all", "remoteclip"),
 }
 

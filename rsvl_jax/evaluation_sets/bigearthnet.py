@@ -26,8 +26,11 @@ _ALL = "bigearthnet43"
 
 
 @dataclass(frozen=True)
-class _Patches:
-    """Some bands of patches: row -> values [H,W,C], those of the first band's size."""
+class Patches:
+    """Some bands of patches: row -> values [H,W,C], those of the first band's size.
+
+    names: folders below the root, whose last part the files are called by.
+    """
 
     root: str
     names: Sequence[str]
@@ -45,7 +48,7 @@ class _Patches:
         )
 
     def _band(self, name: str, band: str) -> np.ndarray:
-        path = os.path.join(self.root, name, f"{name}_{band}.tif")
+        path = os.path.join(self.root, name, f"{os.path.basename(name)}_{band}.tif")
         if not os.path.isfile(path):
             raise UserError(f"{path!r} is not there: a patch has {len(self.bands)} bands")
         values, _ = pictures.bands(path)
@@ -55,8 +58,10 @@ class _Patches:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    patches: _Patches
+class Shown:
+    """Patches of three bands as RGB: row -> uint8 [H,W,3]."""
+
+    patches: Patches
     sensor: str
     added: int
 
@@ -90,11 +95,11 @@ def read(known: Known, root: str, split: str, rule: str = "", added: int = 0) ->
         name=known.name,
         split=split,
         ids=kept,
-        images=_Shown(_Patches(folder, kept, ("B04", "B03", "B02")), known.sensor, added),
+        images=Shown(Patches(folder, kept, ("B04", "B03", "B02")), known.sensor, added),
         labels=labels[some],
         classes=known.classes,
-        blocks=_scenes(kept),
-        bands=_Patches(folder, kept, known.bands),
+        blocks=scenes(kept),
+        bands=Patches(folder, kept, known.bands),
         band_names=known.bands,
         dropped={f"patches of none of the {len(known.classes)} classes": none} if none else {},
         protocol={
@@ -130,7 +135,7 @@ def _labels(known: Known, folder: str, name: str) -> np.ndarray:
     return found
 
 
-def _scenes(names: Sequence[str]) -> np.ndarray:
+def scenes(names: Sequence[str]) -> np.ndarray:
     """A number for each Sentinel-2 product: patches of one lie beside one another."""
     products = [name.rsplit("_", 2)[0] for name in names]
     return np.unique(products, return_inverse=True)[1].astype(np.int64)

@@ -56,7 +56,11 @@ class Known:
 def table() -> Mapping[str, Known]:
     """All of them by name."""
     text = importlib.resources.files(__package__).joinpath("sets.toml").read_text()
-    return {name: _known(name, entry) for name, entry in tomllib.loads(text).items()}
+    entries = tomllib.loads(text)
+    return {
+        name: _known(name, {**entries.get(entry.get("like", ""), {}), **entry})
+        for name, entry in entries.items()
+    }
 
 
 def _known(name: str, entry: dict) -> Known:

@@ -8,6 +8,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation_sets import (
     arrays,
     bigearthnet,
+    bigearthnet_v2,
     captions,
     fmow,
     folders,
@@ -49,6 +50,9 @@ LAYOUTS: dict[str, Reader] = {
     "folders": lambda of, root, split, o: folders.read(of, root, split, o.rule, o.added),
     "label_csv": lambda of, root, split, o: label_csv.read(of, root, split, o.rule),
     "bigearthnet": lambda of, root, split, o: bigearthnet.read(of, root, split, o.rule, o.added),
+    "bigearthnet_v2": lambda of, root, split, o: bigearthnet_v2.read(
+        of, root, split, o.rule, o.added
+    ),
     "fmow": lambda of, root, split, o: fmow.read(of, root, split, o.rule, o.crop),
     "tfds": lambda of, root, split, o: prepared.read(of, root, split, o.rule, o.added),
     "arrays": lambda of, root, split, o: arrays.read(of, root, split),

@@ -108,3 +108,60 @@ def test_what_is_broken(root):
     refused("has no labels", root)
     (root / "empty").mkdir()
     refused("no folders of patches", root / "empty")
+
+
+NEW = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_{}_{}"
+
+
+def table(path, rows):
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = ("patch_id", "labels", "split", "country")
+    found = {name: [row[place] for row in rows] for place, name in enumerate(columns)}
+    pyarrow.parquet.write_table(pyarrow.table(found), path)
+
+
+@pytest.fixture
+def new(tmp_path):
+    rows = [
+        (NEW.format(51, 83), ["Pastures", "Marine waters"], "validation", "Austria"),
+        (NEW.format(26, 57), ["Urban fabric"], "validation", "Austria"),
+        (NEW.format(1, 2), ["Pastures"], "validation", "Finland"),
+        (NEW.format(3, 4), ["Pastures"], "train", "Finland"),
+    ]
+    table(tmp_path / "metadata.parquet", rows)
+    for name in (rows[0][0], rows[1][0]):
+        folder = tmp_path / "BigEarthNet-S2" / name.rsplit("_", 2)[0] / name
+        folder.mkdir(parents=True)
+        for number, of in enumerate(ALL.bands):
+            band(folder / f"{name}_{of}.tif", SIDES.get(of, 12), 300 * (number + 1))
+    return tmp_path
+
+
+def test_the_second_version_has_its_splits_in_its_table(new):
+    found = open_collection("bigearthnet_v2", str(new), "val")
+    assert [name.split("/")[1] for name in found.ids] == [NEW.format(26, 57), NEW.format(51, 83)]
+    assert names(found) == [["Urban fabric"], ["Pastures", "Marine waters"]]
+    assert found.dropped == {"patches of the table that are not there": 1}
+    assert found.images[1][3, 4].tolist() == [102, 76, 51] and found.bands[0].shape == (12, 12, 12)
+    assert len(open_collection("bigearthnet_v2", str(new), "all")) == 2
+
+
+def test_what_is_broken_in_the_second_version(new):
+    def fails(what, split="val", **options):
+        with pytest.raises(UserError, match=what) as error:
+            open_collection("bigearthnet_v2", str(new), split, Options(**options))
+        assert "\n" not in str(error.value)
+
+    fails("none of the 1 patches of the train split", "train")
+    fails("split rule 'remoteclip': bigearthnet_v2 has its own", rule="remoteclip")
+    patch_id = NEW.format(26, 57)
+    table(new / "metadata.parquet", [(patch_id, ["Volcano"], "validation", "Iceland")])
+    fails("'Volcano' is none of the 19 labels")
+    table(new / "metadata.parquet", [(patch_id, [], "validation", "Iceland")] * 2)
+    fails("there twice")
+    (new / "metadata.parquet").write_bytes(b"PAR1")
+    fails("is no Parquet with patch_id, labels, split")
+    (new / "metadata.parquet").unlink()
+    fails("no .*metadata.parquet.*published")
