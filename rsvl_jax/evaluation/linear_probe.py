@@ -1,4 +1,7 @@
-"""Multinomial logistic regression on frozen features: full batch, L-BFGS, deterministic."""
+"""Logistic regression on frozen features: full batch, L-BFGS, deterministic.
+
+Multinomial where an example has one label; one class against the rest where it has several.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
+
+from rsvl_jax.evaluation import multilabel
 
 L2 = 1e-4
 ITERATIONS = 100
@@ -48,19 +53,20 @@ def fit(
 ) -> LinearHead:
     """Minimises mean cross-entropy + l2/2 |weight|^2 over all examples.
 
+    features [M,D]; labels int [M] in [0, num_classes), or bool [M,num_classes] where an example may
+    have several: the loss is then the sum of the binary ones. Features are standardised per
+    dimension, as a batch norm before the layer would do (constant dimensions are left at zero).
     start: (weight, bias) float [D+1,C] on standardised features to begin from; None: zeros.
-
-    features [M,D], labels int [M] in [0, num_classes). Features are standardised per dimension,
-    as a batch norm before the layer would do (constant dimensions are left at zero).
     """
     features = np.asarray(features, np.float32)
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6, scale, 1.0).astype(np.float32)
     x, y = jnp.asarray((features - mean) / scale), jnp.asarray(labels, jnp.int32)
+    loss = _loss if y.ndim == 1 else _loss_of_several
     dims = features.shape[1]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = _loss(jnp.asarray(flat.reshape(dims + 1, -1), jnp.float32), x, y, l2)
+        value, gradient = loss(jnp.asarray(flat.reshape(dims + 1, -1), jnp.float32), x, y, l2)
         return float(value), np.asarray(gradient, np.float64).reshape(-1)
 
     start = np.zeros((dims + 1, num_classes)) if start is None else start
@@ -81,6 +87,16 @@ def _loss(params: jax.Array, x: jax.Array, y: jax.Array, l2: float) -> jax.Array
     return entropy + 0.5 * l2 * jnp.sum(weight**2)
 
 
+@jax.jit
+@jax.value_and_grad
+def _loss_of_several(params: jax.Array, x: jax.Array, y: jax.Array, l2: float) -> jax.Array:
+    """As `_loss`, with y int [M,C] of 0 and 1."""
+    weight, bias = params[:-1], params[-1]
+    logits = jnp.matmul(x, weight, precision=jax.lax.Precision.HIGHEST) + bias
+    entropy = jnp.mean(jnp.sum(jax.nn.softplus(logits) - y * logits, axis=1))
+    return entropy + 0.5 * l2 * jnp.sum(weight**2)
+
+
 # torchgeo-bench's grid of scikit-learn's C.
 GRID = tuple(np.logspace(-6, 4, 40).tolist())
 
@@ -92,8 +108,8 @@ class Probe:
     Attributes:
       head: fitted to training and validation examples together.
       c: the chosen inverse strength, scikit-learn's C.
-      validation: accuracy in [0, 1] on the validation examples, of each C of the grid, by heads
-        that saw training examples alone.
+      validation: accuracy (for several labels mean average precision) in [0, 1] on the validation
+        examples, of each C of the grid, by heads that saw training examples alone.
     """
 
     head: LinearHead
@@ -111,18 +127,24 @@ def sweep(
 ) -> Probe:
     """Fits a head for every C, weakest last, takes the best one, and fits it to all examples.
 
-    train, validation: (features [M,D], labels int [M]). C weighs the summed cross-entropy against
-    |weight|^2 / 2, as in scikit-learn; each fit starts from the one before. Of equals the smallest
-    C counts. Source: torchgeo-bench (L-BFGS, logspace(-6, 4, 40), refit on both).
+    train, validation: (features [M,D], labels as of `fit`). C weighs the summed cross-entropy
+    against |weight|^2 / 2, as in scikit-learn; each fit starts from the one before. Of equals the
+    smallest C counts. Source: torchgeo-bench (L-BFGS, logspace(-6, 4, 40), refit on both).
     """
     start, found = None, []
     for c in sorted(grid):
         l2 = 1 / (c * len(train[1]))
         head = fit(*train, num_classes, l2=l2, iterations=iterations, start=start)
         start = np.concatenate([head.weight, head.bias[None]]).astype(np.float64)
-        guessed = head.logits(validation[0]).argmax(axis=1)
-        found.append(float(np.mean(guessed == validation[1])))
+        found.append(_quality(head.logits(validation[0]), validation[1]))
     best = sorted(grid)[int(np.argmax(found))]
     features, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
     head = fit(features, labels, num_classes, l2=1 / (best * len(labels)), iterations=iterations)
     return Probe(head, best, tuple(found))
+
+
+def _quality(logits: np.ndarray, labels: np.ndarray) -> float:
+    """What strengths are compared by; 0 where no class has a positive."""
+    if labels.ndim == 1:
+        return float(np.mean(logits.argmax(axis=1) == labels))
+    return float(np.nan_to_num(multilabel.macro(logits, labels)))

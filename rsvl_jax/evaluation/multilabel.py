@@ -49,3 +49,34 @@ def micro(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray | None = No
     classes = labels.shape[1]
     spread = None if counts is None else np.repeat(counts, classes, axis=-1)
     return average_precision(scores.reshape(-1), labels.reshape(-1), spread)
+
+
+def decisions(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
+    """Hits, false alarms and misses of each class, float64 [n, 3*C], to be summed over examples.
+
+    scores float [n,C], a label is given where they exceed the threshold; labels bool [n,C].
+    """
+    given = scores > threshold
+    parts = (given & labels, given & ~labels, ~given & labels)
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def f1_micro(totals: np.ndarray) -> np.ndarray:
+    """F1 of all (image, class) decisions together: summed `decisions` [..., 3*C] -> [...]."""
+    hits, alarms, misses = (part.sum(axis=-1) for part in np.split(totals, 3, axis=-1))
+    return _f1(hits, alarms, misses)
+
+
+def f1_per_class(totals: np.ndarray) -> np.ndarray:
+    """F1 of each class, [..., 3*C] -> [..., C]; NaN for one without a positive."""
+    hits, alarms, misses = np.split(totals, 3, axis=-1)
+    return np.where(hits + misses > 0, _f1(hits, alarms, misses), np.nan)
+
+
+def f1_macro(totals: np.ndarray) -> np.ndarray:
+    """Mean of the classes that have a positive, [..., 3*C] -> [...]."""
+    return mean_present(f1_per_class(totals))
+
+
+def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    return 2 * hits / np.maximum(2 * hits + alarms + misses, 1e-12)

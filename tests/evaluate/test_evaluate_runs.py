@@ -22,7 +22,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.evaluate import contestant, page
 from rsvl_jax.evaluate import run as running
 from rsvl_jax.evaluate import suite as suites
-from rsvl_jax.evaluate.tasks import embedded, knn
+from rsvl_jax.evaluate.tasks import embedded, few_shot, knn, linear_probe, reading
 from rsvl_jax.evaluation import card
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation_sets.collection import Collection
@@ -140,6 +140,21 @@ def test_images_are_scored_at_several_resolutions(run, monkeypatch):
     np.testing.assert_array_equal(actual, expected)
     with pytest.raises(UserError, match="resolution 2 must be above 0"):
         knn.score(subject, suites.Spec("t", "knn", "made", ".", {"resolutions": [2]}))
+
+
+def test_images_of_several_labels_are_probed_too(run, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    labels = np.stack([images[..., 0].mean(axis=(1, 2)) > 127, np.arange(12) % 2 == 0], axis=1)
+    several = replace(collection(images), labels=labels)
+    monkeypatch.setattr(reading, "split", lambda *_: several)
+    options = {"pooling": "cls", "grid": [1.0, 100.0]}
+    cards = linear_probe.score(subject_of(run), suites.Spec("t", "linear_probe", "m", ".", options))
+    found = {each.metric: each for each in cards}
+    assert list(found) == ["map_macro", "map_micro", "f1_micro", "f1_macro"]
+    assert found["map_macro"].value > 90 and found["f1_micro"].value > 80  # it has seen them
+    assert "against the rest" in found["f1_macro"].protocol["probe"]
+    with pytest.raises(UserError, match="several labels an image"):
+        few_shot.score(subject_of(run), suites.Spec("t", "few_shot", "m", "."))
 
 
 def test_reduced_pixels_are_means_of_areas():

@@ -155,3 +155,51 @@ def test_strength_is_chosen_on_validation():
     assert scores[few_shot.STRENGTHS.index(chosen)] == max(scores)
     with pytest.raises(UserError, match="100 shots a class"):
         few_shot.draw(labels[:50], 100, 4, seed=0)
+
+
+def several(rng, n, classes=4):
+    """Features and labels bool [n,C] that depend on them; the last class has no positive."""
+    features = rng.normal(size=(n, 6)) * rng.uniform(0.5, 3, 6)
+    labels = features[:, :classes] + rng.normal(size=(n, classes)) > 0.8
+    labels[:, -1] = False
+    return features, labels
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0])
+def test_each_class_against_the_rest(c):
+    rng = np.random.default_rng(7)
+    features, labels = several(rng, 150)
+    head = linear_probe.fit(features, labels, 4, l2=1 / (c * 150), iterations=1000)
+    scaled = StandardScaler().fit_transform(features)
+    for place in range(3):
+        theirs = LogisticRegression(C=c, tol=1e-8, max_iter=1000).fit(scaled, labels[:, place])
+        logits = theirs.decision_function(scaled)
+        np.testing.assert_allclose(head.logits(features)[:, place], logits, atol=5e-3)
+    assert (head.logits(features)[:, 3] < 0).all()
+
+
+def test_the_strength_for_several_labels_is_chosen_by_average_precision():
+    rng = np.random.default_rng(8)
+    train, validation = several(rng, 80), several(rng, 60)
+    found = linear_probe.sweep(train, validation, 4, grid=(1e-4, 1e-2, 1.0))
+    by_hand = []
+    for c in (1e-4, 1e-2, 1.0):
+        head = linear_probe.fit(*train, 4, l2=1 / (c * 80), iterations=1000)
+        scores, labels = head.logits(validation[0])[:, :3], validation[1][:, :3]
+        by_hand.append(sk.average_precision_score(labels, scores, average="macro"))
+    np.testing.assert_allclose(found.validation, by_hand, atol=1e-3)
+    assert found.c == (1e-4, 1e-2, 1.0)[int(np.argmax(by_hand))]
+
+
+def test_f1_of_decisions():
+    rng = np.random.default_rng(9)
+    logits, labels = rng.normal(size=(70, 5)), rng.random((70, 5)) > 0.6
+    labels[:, 4] = False
+    totals = multilabel.decisions(logits, labels, 0.0).sum(axis=0)
+    given = logits > 0
+    assert multilabel.f1_micro(totals) == pytest.approx(sk.f1_score(labels, given, average="micro"))
+    each = sk.f1_score(labels[:, :4], given[:, :4], average=None)
+    np.testing.assert_allclose(multilabel.f1_per_class(totals), [*each, np.nan])
+    assert multilabel.f1_macro(totals) == pytest.approx(each.mean())
+    nothing = multilabel.decisions(logits, np.zeros_like(labels), 9.0).sum(axis=0)
+    assert multilabel.f1_micro(nothing) == 0 and np.isnan(multilabel.f1_macro(nothing))

@@ -68,3 +68,18 @@ def _several(
             )
         )
     return found
+
+
+def decided(
+    card: Card, logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> list[Card]:
+    """F1 of the labels whose logit is above 0, a probability of a half. labels bool [n,C]."""
+    outcome = scoring.Outcome(
+        examples=multilabel.decisions(logits, labels, 0.0),
+        blocks=Images(card.seed),
+        per_class={"f1_macro": multilabel.f1_per_class},
+        class_names=classes,
+    )
+    card = replace(card, protocol={**card.protocol, "threshold": "probability above 0.5"})
+    metrics = {"f1_micro": multilabel.f1_micro, "f1_macro": multilabel.f1_macro}
+    return scoring.cards(card, metrics, outcome)

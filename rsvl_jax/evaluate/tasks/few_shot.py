@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rsvl_jax.errors import UserError
 from rsvl_jax.evaluate.subject import POOLINGS, Subject
 from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import reading
@@ -14,6 +15,11 @@ from rsvl_jax.evaluation.card import Card
 def score(subject: Subject, spec: Spec) -> list[Card]:
     """Options: train, val, test (splits), pooling, shots, seeds. The mean over seeds."""
     splits = [reading.split(spec, name, name) for name in ("train", "val", "test")]
+    if splits[0].multilabel:
+        raise UserError(
+            f"task {spec.name!r}: {spec.set} has several labels an image, so examples of a class "
+            "cannot be drawn: use kNN or a linear probe"
+        )
     labels = [reading.labelled(of, spec) for of in splits]
     seen = [subject.features(of, reading.fit(spec)) for of in splits]
     found = []
