@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from graft_jax.settings import from_config
@@ -11,8 +14,9 @@ from graft_jax.teacher import TOKENIZER
 from rsvl_jax.data.tokenizer_files import open_tokenizer
 from rsvl_jax.errors import UserError
 from rsvl_jax.objectives import image_text
-from rsvl_jax.training import saved
-from rsvl_jax.weights import imports, kinds, runs
+from rsvl_jax.parallel.mesh import make_mesh
+from rsvl_jax.training import loop, saved
+from rsvl_jax.weights import imports, kinds, runs, trees
 from rsvl_jax.weights.family import Json, Model
 from rsvl_jax.weights.methods import Opened
 from rsvl_jax.weights.sources import Arrays
@@ -40,22 +44,47 @@ def open_run(path: str) -> Opened | None:
 def _student(path: str) -> Opened:
     own = _opened(path)
     found = _teacher(path, own.config)
-    if found is None or "text" not in found[0].settings:
+    if found is None or "text" not in found.model.settings:
         return own
-    towers, arrays, tokenizer = found
-    settings = own.model.settings | {"text": towers.settings["text"]}
+    settings = own.model.settings | {"text": found.model.settings["text"]}
     model = replace(
         own.model,
         settings=settings,
         parts=kinds.parts("graft", settings),
-        tokenizer=towers.tokenizer,
+        tokenizer=found.model.tokenizer,
     )
-    words = arrays.only(name for name in arrays if name.startswith("text/"))
+    words = found.arrays.only(name for name in found.arrays if name.startswith("text/"))
     both = Arrays({**own.arrays.tensors, **words.tensors})
-    return replace(own, model=model, arrays=both, tokenizer=tokenizer)
+    untrained = partial(_untrained, both, found.folder) if found.folder else None
+    return replace(own, model=model, arrays=both, tokenizer=found.tokenizer, untrained=untrained)
 
 
-def _teacher(path: str, config: Json) -> tuple[Model, Arrays, bytes] | None:
+def _untrained(arrays: Arrays, teacher: str) -> dict[str, np.ndarray]:
+    """The arrays with the image tower as the teacher's was before its first step: as
+    `experiment` has its references."""
+    found = saved.metadata(teacher)
+    config, mesh = ConfigDict(found["config"]), make_mesh(devices=jax.local_devices()[:1])
+    objective = image_text.ImageTextObjective(config, mesh)
+    start = loop.initial_state(
+        config=config, objective=objective, manifest=found["manifest"], mesh=mesh
+    )
+    tower = jax.device_get(start.params["image"])
+    projector = {"norm": tower["vit"]["norm"], "linear": tower["projection"]}
+    fresh = trees.flat({"satellite": tower, "projector": projector})
+    return {**{path: arrays[path] for path in arrays}, **fresh}
+
+
+@dataclass(frozen=True)
+class _Towers:
+    """Of the teacher; folder: of its run, "" where there is none."""
+
+    model: Model
+    arrays: Arrays
+    tokenizer: bytes
+    folder: str = ""
+
+
+def _teacher(path: str, config: Json) -> _Towers | None:
     """The towers of the teacher and its tokenizer, from its run or from weights of CLIP.
 
     None where they are not there (any more): the student then embeds no texts.
@@ -65,11 +94,11 @@ def _teacher(path: str, config: Json) -> tuple[Model, Arrays, bytes] | None:
     for folder in (given, beside):
         if isinstance(folder, str) and folder and runs.has_checkpoints(folder):
             towers = _pair(folder)
-            return towers.model, towers.arrays, towers.tokenizer
+            return _Towers(towers.model, towers.arrays, towers.tokenizer, folder)
     if not isinstance(given, str) or not os.path.exists(given):
         return None
     stored = imports.load(given).stored
-    return stored.model, stored.arrays, _tokenizer(stored)
+    return _Towers(stored.model, stored.arrays, _tokenizer(stored))
 
 
 def _tokenizer(stored: Stored) -> bytes:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from rsvl_jax.data.fits import FITS, reduced
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import Card, Provenance
-from rsvl_jax.evaluation.features import Encoders, Rows, encode_texts, extract
+from rsvl_jax.evaluation.features import Encoders, Features, Rows, encode_texts, extract
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.parallel import distributed
 from rsvl_jax.storage import replace_file
@@ -53,40 +53,44 @@ class Subject:
     seed: int = 0
     untrained: Callable[[], Encoders] | None = None
     earth: tuple[str, str] | None = None
-    _found: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    _found: dict[str, Features] = field(default_factory=dict)
 
-    def features(
-        self, of: Collection, fit: str = MODEL, resolution: float = 1.0
-    ) -> Mapping[str, np.ndarray]:
+    def features(self, of: Collection, fit: str = MODEL, resolution: float = 1.0) -> Features:
         """Features of all images, name -> float32 [n, D]: "cls", "mean" and, where the model has
         such spaces, "text_space" and "location_space".
 
         fit: how images become the model's size: "model", or a key of `data.fits.FITS`. resolution:
         share of its pixels a side that an image keeps before, by area, as if seen from higher up.
         """
-        key = self._key(of, fit, resolution)
+        return self.kept(self._says(of, fit, resolution), lambda: self._made(of, fit, resolution))
+
+    def kept(self, of: object, make: Callable[[], Features]) -> Features:
+        """Features of this model, computed where they are not in memory or in the cache.
+
+        of: what they are of, as JSON has it.
+        """
+        key = self._key(of)
         if key not in self._found:
-            kept = _read(self.cache, key)
+            found = _read(self.cache, key)
             # Where one process has to compute, all do: the encoders run on the devices of all.
-            if not distributed.everywhere(kept is not None) or kept is None:
-                kept = self._computed(of, self.images(of, fit, resolution), key)
-            self._found[key] = kept
+            if not distributed.everywhere(found is not None) or found is None:
+                found = make()
+                if self.cache and jax.process_index() == 0:
+                    _write(self.cache, key, found)
+            self._found[key] = found
         return self._found[key]
 
-    def _computed(self, of: Collection, images: Rows, key: str) -> Mapping[str, np.ndarray]:
-        found = extract(
-            self._kept,
-            images,
+    def _made(self, of: Collection, fit: str, resolution: float) -> Features:
+        return extract(
+            self._encode,
+            self.images(of, fit, resolution),
             batch_size=self.batch_size,
             mesh=self.mesh,
             label=f"{of.name} {of.split}",
         )
-        if self.cache and jax.process_index() == 0:
-            _write(self.cache, key, found)
-        return found
 
     @functools.cached_property
-    def _kept(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
+    def _encode(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
         def encode(pixels: jax.Array) -> dict[str, jax.Array]:
             found = self.encoders.images(pixels)
             return {name: found[name] for name in KEPT if name in found}
@@ -129,13 +133,12 @@ class Subject:
             provenance=self.provenance,
         )
 
-    def _key(self, of: Collection, fit: str, resolution: float) -> str:
-        says = {
-            "weights": self.provenance.weights,
-            "set": [of.name, of.split, of.fingerprint(), dict(of.protocol)],
-            "fit": fit if resolution == 1 else [fit, resolution],
-            "protocol": dict(self.encoders.protocol),
-        }
+    def _says(self, of: Collection, fit: str, resolution: float) -> object:
+        says = [of.name, of.split, of.fingerprint(), dict(of.protocol)]
+        return {"set": says, "fit": fit if resolution == 1 else [fit, resolution]}
+
+    def _key(self, of: object) -> str:
+        says = [self.provenance.weights, dict(self.encoders.protocol), of]
         text = json.dumps(says, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -152,7 +155,7 @@ class _Fitted:
         return self.fit(self.images[row])
 
 
-def _read(folder: str, key: str) -> Mapping[str, np.ndarray] | None:
+def _read(folder: str, key: str) -> Features | None:
     """Kept features; None where there are none, or they are damaged (which is said)."""
     path = os.path.join(folder, f"{key}.npz")
     if not folder or not os.path.exists(path):
@@ -165,7 +168,7 @@ def _read(folder: str, key: str) -> Mapping[str, np.ndarray] | None:
         return None
 
 
-def _write(folder: str, key: str, found: Mapping[str, np.ndarray]) -> None:
+def _write(folder: str, key: str, found: Features) -> None:
     os.makedirs(folder, exist_ok=True)
     with replace_file(os.path.join(folder, f"{key}.npz")) as file:
         np.savez(file, **dict(found))  # type: ignore[arg-type]

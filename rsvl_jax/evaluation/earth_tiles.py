@@ -32,7 +32,7 @@ from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation import knn, references, tiles
 from rsvl_jax.evaluation.bootstrap import Blocks
 from rsvl_jax.evaluation.card import Card, Provenance
-from rsvl_jax.evaluation.features import Encoders, extract
+from rsvl_jax.evaluation.features import Encoders, Features, Keep, extract
 from rsvl_jax.evaluation.geolocation_tasks import geolocation_cards
 from rsvl_jax.evaluation.land_cover_tasks import POOLINGS, knn_cards, zeroshot_cards
 from rsvl_jax.evaluation.probe_tasks import probe_cards
@@ -67,6 +67,7 @@ def evaluate(
     quick: bool = False,
     split: str = "test",
     provenance: Provenance | None = None,
+    keep: Keep = lambda of, make: make(),
 ) -> list[Card]:
     """Scores a model on the embedded data set.
 
@@ -85,6 +86,7 @@ def evaluate(
         zero-shot and retrieval, no segmentation, no intervals, and no reference but chance.
       split: name of the scored split, for the cards.
       provenance: what is scored, for the cards.
+      keep: may keep features, of the model at initialisation too, and give them again.
 
     Raises UserError for empty splits, undecodable records, bad prompts, features not finite.
     """
@@ -103,10 +105,10 @@ def evaluate(
         mesh=mesh,
     )
     patches = 0 if quick else SEGMENTATION_TILES
-    model = _encode(setting, encoders, patches, "encoding")
+    model = _encode(setting, encoders, patches, "encoding", keep)
     bare = None
     if untrained is not None and not quick:
-        bare = _encode(setting, untrained, patches, "encoding, untrained")
+        bare = _encode(setting, untrained, patches, "encoding, untrained", keep)
     return _score(setting, model, bare, quick, seed)
 
 
@@ -171,18 +173,23 @@ def _blank_card(
     )
 
 
-def _encode(setting: Setting, encoders: Encoders, patches: int, label: str) -> Model:
+def _encode(setting: Setting, encoders: Encoders, patches: int, label: str, keep: Keep) -> Model:
     """Features of both splits; patch tokens of the leading `patches` training tiles only."""
 
-    def run(split: tiles.Tiles, limit: int, name: str) -> dict[str, np.ndarray]:
-        return extract(
-            encoders.images,
-            split.images,
-            batch_size=setting.batch_size,
-            mesh=setting.mesh,
-            limits={"patches": limit, "text_patches": whole if split is setting.test else 0},
-            label=f"{label} ({name})",
-        )
+    def run(split: tiles.Tiles, limit: int, name: str) -> Features:
+        limits = {"patches": limit, "text_patches": whole if split is setting.test else 0}
+
+        def make() -> Features:
+            return extract(
+                encoders.images,
+                split.images,
+                batch_size=setting.batch_size,
+                mesh=setting.mesh,
+                limits=limits,
+                label=f"{label} ({name})",
+            )
+
+        return keep([label, setting.card.dataset_fingerprint, split.fingerprint(), limits], make)
 
     whole = len(setting.test) if patches else 0
     train = run(setting.train, patches, "train")

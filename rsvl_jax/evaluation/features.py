@@ -17,6 +17,9 @@ from rsvl_jax.parallel.mesh import batch_shards
 from rsvl_jax.parallel.sharding import batch_sharding, replicated
 
 Outputs = Mapping[str, jax.Array]
+Features = Mapping[str, np.ndarray]
+# (what features are of, as JSON has it; how they are made) -> the features, made or kept before.
+Keep = Callable[[object, Callable[[], Features]], Features]
 
 
 class Rows(Protocol):

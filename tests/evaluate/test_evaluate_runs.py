@@ -107,6 +107,13 @@ def test_a_student_in_training_is_scored_as_its_checkpoint_is(tmp_path):
         np.testing.assert_allclose(value, theirs[feature], atol=2e-5)
     np.testing.assert_allclose(ours.texts(["snow"]), saved.texts(["snow"]), atol=2e-6)
     assert ours.protocol == saved.protocol and ours.image_size == saved.image_size
+    # The reference beside it: the teacher's image tower before its first step, as the run has it.
+    start = contestant.subject(folder, mesh=mesh, batch_size=4, seed=None, cache="").untrained()
+    theirs, images = start.images(images), jax.image.resize(images, (3, 16, 16, 3), "linear")
+    pair = teacher.untrained().images(np.clip(np.round(images), 0, 255).astype(np.uint8))
+    np.testing.assert_allclose(theirs["text_space"], pair["image"], atol=2e-5)
+    np.testing.assert_allclose(theirs["text_patches"], pair["pixels"], atol=2e-5)
+    np.testing.assert_allclose(start.texts(["snow"]), saved.texts(["snow"]), atol=2e-6)
     prepared = graft_encoders.preprocessing(objective.settings)
     assert prepared == Preprocessing.of(opening.open_run(folder).model.preprocessing)
 
@@ -166,9 +173,9 @@ def test_reduced_pixels_are_means_of_areas():
 def test_where_one_process_has_nothing_kept_all_compute(run, monkeypatch, tmp_path):
     images = np.zeros((3, tiny_runs.SIZE, tiny_runs.SIZE, 3), np.uint8)
     seen = []
-    extract = contestant.Subject._computed
+    extract = contestant.Subject._made
     monkeypatch.setattr(
-        contestant.Subject, "_computed", lambda self, *a: seen.append(1) or extract(self, *a)
+        contestant.Subject, "_made", lambda self, *a: seen.append(1) or extract(self, *a)
     )
     for kept_by_all, computed in ((True, 1), (True, 1), (False, 2)):
         monkeypatch.setattr(distributed, "everywhere", lambda ok, all_=kept_by_all: ok and all_)

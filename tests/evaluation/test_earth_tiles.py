@@ -70,6 +70,23 @@ def test_a_seeing_encoder_scores_and_a_blind_one_does_not(scored):
     assert scored["zeroshot_pure/accuracy"].n < 54
 
 
+def test_kept_features_are_not_computed_again(sources, scored):
+    kept, made = {}, []
+
+    def keep(of, make):
+        key = str(of)
+        if key not in kept:
+            made.append(key)
+            kept[key] = make()
+        return kept[key]
+
+    provenance = Provenance(weights="beef", step=7, revision="abc")
+    for _ in range(2):
+        found = run(sources, untrained=BLIND, provenance=provenance, keep=keep)
+        assert {card.key: card for card in found} == scored
+    assert len(made) == 4  # two splits of two encoders, each once
+
+
 def test_land_cover_stands_beside_colours_place_and_majority(scored):
     names = {reference.name for reference in scored["knn/l2_k5/mean/accuracy"].references}
     assert names == {

@@ -36,6 +36,7 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
         seed=subject.seed,
         split=split,
         provenance=subject.provenance,
+        keep=subject.kept,
     )
 
 
