@@ -1,6 +1,9 @@
 """The evaluation command: every kind of task on small data, tables that resume, bad input."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +33,7 @@ sys.path.append(str(Path(__file__).parents[1] / "evaluation_sets"))
 import made_sets  # noqa: E402
 import test_rsvqa_reader  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ("desert", "open water", "snow and ice")
 OPTIONS = {name: kind.options for name, kind in KINDS.items()}
 
@@ -135,6 +139,28 @@ def test_every_kind_gives_cards_with_their_protocol(scored):
     assert cards["told/retrieval/text_to_image/recall@1"].n == 10  # of 14 captions, 10 differ
     table = (scored / "scores.md").read_text()
     assert table.startswith("# All kinds") and "scenes: linear probe, cls" in table
+
+
+@pytest.mark.slow
+def test_two_processes_of_four_devices_score_as_one_does(scored, data, run, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [sys.executable, "-m", "rsvl_jax.evaluate", f"--workdir={run[0]}", f"--data={data}"]
+    words += [f"--suite={data / 'all.toml'}", f"--output={tmp_path}", f"--coordinator={address}"]
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    processes = [
+        subprocess.Popen([*words, "--processes=2", f"--process={n}"], env=environment, cwd=ROOT)
+        for n in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    alone, together = (card.read(str(folder / "scores.json")) for folder in (scored, tmp_path))
+    assert [each.key for each in together] == [each.key for each in alone]
+    for each, other in zip(together, alone, strict=True):
+        # Features agree to 1e-5; where patches decide, a few pixels of thousands may fall over.
+        assert each.value == pytest.approx(other.value, abs=0.2), each.key
+        assert each.protocol == other.protocol and each.n == other.n
 
 
 def test_finished_tasks_and_features_stay(scored, data, run, monkeypatch):
