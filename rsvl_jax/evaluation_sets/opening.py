@@ -15,6 +15,7 @@ from rsvl_jax.evaluation_sets import (
     known,
     label_csv,
     masks,
+    places,
     prepared,
     rsvqa,
     skyscript_csv,
@@ -82,7 +83,7 @@ def open_collection(name: str, root: str, split: str, options: Options | None = 
         of = Known(**{**vars(of), "sensor": options.sensor})
     layout = options.layout or _layout(of, root)
     known_split = split if layout == "rsvqa" else splits.spelt(split)
-    return LAYOUTS[layout](of, root, known_split, options)
+    return places.beside(LAYOUTS[layout](of, root, known_split, options), root)
 
 
 def _layout(of: Known, root: str) -> str:

@@ -57,6 +57,12 @@ kind = "zeroshot"
 set = "scenes"
 prompts = "skyscript"
 [[tasks]]
+kind = "class_retrieval"
+set = "scenes"
+[[tasks]]
+kind = "geolocation"
+set = "scenes"
+[[tasks]]
 kind = "retrieval"
 set = "told"
 merge = true
@@ -91,6 +97,8 @@ def data(tmp_path_factory):
         for place in range(15):
             name = CLASSES[place % 3]
             noise(root / "scenes" / split / name / f"{place}.png", 100 * number + place)
+    lines = [f"test/{CLASSES[n % 3]}/{n}.png,{10 * n},{3 * n}" for n in range(14)]
+    (root / "scenes" / "places.csv").write_text("\n".join(["image,lon,lat", *lines]))
     entries = [
         (f"{n}.png", "test", [f"a photo of {CLASSES[n % 3]}", f"tile {n}"]) for n in range(7)
     ]
@@ -129,6 +137,10 @@ def test_every_kind_gives_cards_with_their_protocol(scored):
     assert "told/retrieval/image_to_text/recall@1" in cards
     assert "roads/segmentation/zeroshot/mean_iou" in cards
     assert cards["asked/vqa/accuracy"].n == 3
+    found = cards["scenes/class_retrieval/map@20"]
+    assert found.chance < found.value <= 100 and found.interval[0] <= found.value
+    where = cards["scenes/geolocation/accuracy@2500km"]
+    assert where.protocol["without_place"] == 1 and 0 < where.chance < 100 and where.n == 14
     for each in cards.values():
         assert each.value is not None and np.isfinite(each.value), each.key
         assert each.provenance.weights and each.split_fingerprint and each.n

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import (
+    class_retrieval,
     density,
     embedded,
     few_shot,
+    geolocation,
     knn,
     linear_probe,
     open_vocabulary,
@@ -48,6 +50,8 @@ KINDS: Mapping[str, Kind] = {
     "few_shot": _kind(few_shot.score, "train", "val", "test", "pooling", "shots", "seeds"),
     "zeroshot": _kind(zeroshot.score, "test", "prompts", "names"),
     "retrieval": _kind(retrieval.score, "test", "merge", "prefix"),
+    "class_retrieval": _kind(class_retrieval.score, "test", "prompts", "names"),
+    "geolocation": _kind(geolocation.score, "test", "gallery"),
     "segmentation": _kind(segmentation.score, "train", "test", "tiles"),
     "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
     "density": Kind(
