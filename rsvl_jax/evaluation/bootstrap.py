@@ -59,10 +59,14 @@ class Blocks:
         np.add.at(found, self.member, examples)
         return found
 
-    def describe(self) -> str:
-        """The method in words, for a card."""
-        count, blocks = self.draws.shape
-        return f"{LEVEL:.0%} percentile bootstrap over {blocks} {self.unit}, {count} draws"
+    def counts(self, n: int, count: int) -> np.ndarray:
+        """How often each of the n examples counts in the first `count` draws, float64 [count,n]."""
+        return self.draws[:count, self.member]
+
+    def describe(self, count: int = 0) -> str:
+        """The method in words, for a card; of the first `count` draws, 0 for all."""
+        all_, blocks = self.draws.shape
+        return f"{LEVEL:.0%} percentile bootstrap over {blocks} {self.unit}, {count or all_} draws"
 
 
 def percentile(replicates: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -101,9 +105,23 @@ class Images:
             found.append(np.asarray(statistic(drawn @ kinds), np.float64))
         return np.concatenate(found)
 
-    def describe(self) -> str:
-        """The method in words, for a card."""
-        return f"{LEVEL:.0%} percentile bootstrap over images, {self.count} draws"
+    def counts(self, n: int, count: int) -> np.ndarray:
+        """How often each of n examples counts in `count` draws, int64 [count,n]."""
+        return np.random.default_rng(self.seed).multinomial(n, np.full(n, 1 / n), count)
+
+    def describe(self, count: int = 0) -> str:
+        """The method in words, for a card; of `count` draws, 0 for all."""
+        return f"{LEVEL:.0%} percentile bootstrap over images, {count or self.count} draws"
 
 
 _DRAWS = 100  # at a time: of very many kinds
+
+
+Draws = Blocks | Images
+# What data sets on disk say of which images stand together: a scene, a place, a product.
+GROUPS = "groups of images of one place or scene"
+
+
+def draws_of(blocks: np.ndarray | None, seed: int) -> Draws:
+    """Of what stands together, int [n]; of single images where nothing is known of that."""
+    return Images(seed) if blocks is None else Blocks.draw(blocks, seed=seed, unit=GROUPS)

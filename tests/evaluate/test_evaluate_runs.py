@@ -160,6 +160,11 @@ def test_images_of_several_labels_are_probed_too(run, monkeypatch):
     assert list(found) == ["map_macro", "map_micro", "f1_micro", "f1_macro"]
     assert found["map_macro"].value > 90 and found["f1_micro"].value > 80  # it has seen them
     assert "against the rest" in found["f1_macro"].protocol["probe"]
+    grouped = replace(several, labels=labels[:, 0].astype(np.int32), blocks=np.arange(12) // 4)
+    monkeypatch.setattr(reading, "split", lambda *_: grouped)
+    spec = suites.Spec("t", "knn", "m", ".", {"k": 1, "pooling": "cls"})
+    assert "over 3 groups of images" in knn.score(subject_of(run), spec)[0].interval_method
+    monkeypatch.setattr(reading, "split", lambda *_: several)
     with pytest.raises(UserError, match="several labels an image"):
         few_shot.score(subject_of(run), suites.Spec("t", "few_shot", "m", "."))
 

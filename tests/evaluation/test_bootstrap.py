@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsvl_jax.evaluation.bootstrap import Blocks, percentile
+from rsvl_jax.evaluation.bootstrap import Blocks, draws_of, percentile
 
 
 def correct(values):
@@ -70,3 +70,17 @@ def test_a_subset_keeps_the_draws():
         drawn.take(rows).replicates(correct(values[rows]), mean), drawn.replicates(masked, mean)
     )
     assert "3 geographic blocks, 20 draws" in drawn.describe()
+
+
+def test_counts_are_the_draws_example_by_example():
+    blocks = np.array([4, 4, 9, 9, 9])
+    drawn = draws_of(blocks, seed=0)
+    counts = drawn.counts(5, 20)
+    assert counts.shape == (20, 5)
+    assert (counts[:, 0] == counts[:, 1]).all() and (counts[:, 2:] == counts[:, 2:3]).all()
+    assert (counts[:, 0] + counts[:, 2] == 2).all()  # two of two blocks
+    values = np.arange(5.0)
+    by_hand = (counts @ values) / counts.sum(axis=1)
+    np.testing.assert_allclose(drawn.replicates(correct(values), mean)[:20], by_hand)
+    alone = draws_of(None, seed=0)
+    assert (alone.counts(7, 30).sum(axis=1) == 7).all() and "over images, 30" in alone.describe(30)

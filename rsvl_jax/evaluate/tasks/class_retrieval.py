@@ -8,7 +8,7 @@ from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import reading
 from rsvl_jax.evaluation import average_precision, prompts, scoring, zeroshot
-from rsvl_jax.evaluation.bootstrap import percentile
+from rsvl_jax.evaluation.bootstrap import Draws, draws_of, percentile
 from rsvl_jax.evaluation.card import Card
 
 KS = (20, 100)  # GRAFT's
@@ -42,14 +42,12 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
         return scoring.not_applicable(card, metrics, "the model has no text encoder")
     scores = zeroshot.scores(seen["text_space"], prompts.vectors(asked, subject.texts)).T
     relevant = labels.T if test.multilabel else labels == np.arange(len(test.classes))[:, None]
-    return _cards(card, scores, relevant)
+    return _cards(card, scores, relevant, draws_of(test.blocks, card.seed))
 
 
-def _cards(card: Card, scores: np.ndarray, relevant: np.ndarray) -> list[Card]:
+def _cards(card: Card, scores: np.ndarray, relevant: np.ndarray, of: Draws) -> list[Card]:
     """scores float [C,n], relevant bool [C,n]."""
-    images = relevant.shape[1]
-    rng = np.random.default_rng(card.seed)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), _DRAWS)
+    drawn = of.counts(relevant.shape[1], _DRAWS)
     values = 100 * average_precision.mean_average_precision(scores, relevant, KS)
     draws = 100 * average_precision.mean_average_precision(scores, relevant, KS, drawn)
     return [
@@ -58,7 +56,7 @@ def _cards(card: Card, scores: np.ndarray, relevant: np.ndarray) -> list[Card]:
             metric=f"map@{k}",
             value=float(values[place]),
             interval=percentile(draws[:, place]),
-            interval_method=f"95% percentile bootstrap over images, {_DRAWS} draws",
+            interval_method=of.describe(_DRAWS),
             chance=100 * average_precision.chance(relevant, k),
         )
         for place, k in enumerate(KS)

@@ -11,7 +11,7 @@ from rsvl_jax.evaluate.subject import Subject
 from rsvl_jax.evaluate.suite import Spec
 from rsvl_jax.evaluate.tasks import reading
 from rsvl_jax.evaluation import geolocation, scoring
-from rsvl_jax.evaluation.bootstrap import Images, Statistic
+from rsvl_jax.evaluation.bootstrap import Statistic, draws_of
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation.features import encode_locations
 from rsvl_jax.evaluation.neighbours import neighbours
@@ -54,7 +54,7 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
     outcome = scoring.Outcome(
         examples=_tallies(lon[nearest], lat[nearest], true),
         chance=_chance(lon, lat, true),
-        blocks=Images(card.seed),
+        blocks=draws_of(None if test.blocks is None else test.blocks[known], card.seed),
     )
     return scoring.cards(card, METRICS, outcome)
 

@@ -54,12 +54,13 @@ def _cards(
     features: tuple[Features, Features],
 ) -> list[Card]:
     (train, test), (learned, seen) = splits, features
+    labels, _ = (reading.labelled(of, spec) for of in splits)
     found = []
     for pooling in reading.poolings(subject, spec, seen, ("mean", "cls")):
         scores = knn.votes(
             protocol,
             train=learned[pooling],
-            train_labels=reading.labelled(train, spec),
+            train_labels=labels,
             test=seen[pooling],
             num_classes=len(test.classes),
             mesh=subject.mesh,
@@ -74,7 +75,7 @@ def _cards(
             classes=list(test.classes),
             train=[train.split, train.fingerprint(), len(train)],
         )
-        found += accuracies.cards(card, scores, reading.labelled(test, spec), test.classes)
+        found += accuracies.cards(card, scores, test, test.classes)
     return found
 
 

@@ -43,7 +43,7 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
             val=[val.fingerprint(), len(val)],
         )
         scores = probe.head.logits(seen[2][pooling])
-        found += accuracies.cards(card, scores, labels[2], test.classes)
+        found += accuracies.cards(card, scores, test, test.classes)
         if train.multilabel:
-            found += accuracies.decided(card, scores, labels[2], test.classes)
+            found += accuracies.decided(card, scores, test, test.classes)
     return found

@@ -10,6 +10,7 @@ from rsvl_jax.evaluation.card import Card
 def score(subject: Subject, spec: Spec) -> list[Card]:
     """Options: test (split), prompts (a set or a file), names (spelling of the classes)."""
     test = reading.split(spec, "test", "test")
+    reading.labelled(test, spec)
     asked = prompts.load(
         test.classes,
         prompts=spec.options.get("prompts", "skyscript"),
@@ -30,4 +31,4 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
         return scoring.not_applicable(card, ["accuracy"], "the model has no text encoder")
     vectors = prompts.vectors(asked, subject.texts)
     scores = zeroshot.scores(seen["text_space"], vectors)
-    return accuracies.cards(card, scores, reading.labelled(test, spec), asked.names)
+    return accuracies.cards(card, scores, test, asked.names)
