@@ -70,7 +70,7 @@ def fit_head(
 
     Raises UserError where no pixel is labelled, or a label is not in [0, num_classes).
     """
-    _check_labels(masks, num_classes)
+    check_labels(masks, num_classes)
     tile, row, column, label = sample_pixels(masks, seed=seed)
     if not label.size:
         raise UserError(f"segmentation masks hold no labelled pixel (all are {IGNORE})")
@@ -127,14 +127,14 @@ def confusion(predictions: np.ndarray, masks: np.ndarray, num_classes: int) -> n
     predictions and masks uint8 [n,H,W]; pixels whose mask is IGNORE are left out. Rows are summed
     (and resampled) before they are handed to the functions below.
     """
-    _check_labels(masks, num_classes)
+    check_labels(masks, num_classes)
     tile = np.arange(len(masks)).reshape(-1, 1, 1)
     cell = (tile * num_classes + masks) * num_classes + predictions
     cells = len(masks) * num_classes * num_classes
     return np.bincount(cell[masks != IGNORE], minlength=cells).reshape(len(masks), -1)
 
 
-def _check_labels(masks: np.ndarray, num_classes: int) -> None:
+def check_labels(masks: np.ndarray, num_classes: int) -> None:
     strange = masks[(masks >= num_classes) & (masks != IGNORE)]
     if strange.size:
         raise UserError(

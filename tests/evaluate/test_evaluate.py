@@ -71,6 +71,13 @@ kind = "segmentation"
 set = "roads"
 train = "train"
 [[tasks]]
+kind = "segmentation"
+name = "roads-conv"
+set = "roads"
+head = "conv"
+width = 8
+steps = 2
+[[tasks]]
 kind = "open_vocabulary"
 set = "roads"
 [[tasks]]
@@ -136,6 +143,8 @@ def test_every_kind_gives_cards_with_their_protocol(scored):
     assert "scenes/few_shot/mean/accuracy_2_shots" in cards
     assert "told/retrieval/image_to_text/recall@1" in cards
     assert "roads/segmentation/zeroshot/mean_iou" in cards
+    convolved = cards["roads/segmentation/conv/mean_iou"].protocol
+    assert convolved["steps"] == 2 and convolved["learning_rate"] == 1e-3
     assert cards["asked/vqa/accuracy"].n == 3
     found = cards["scenes/class_retrieval/map@20"]
     assert found.chance < found.value <= 100 and found.interval[0] <= found.value
@@ -304,5 +313,12 @@ def test_tasks_say_what_their_data_lack(run, data):
     spec = suites.Spec("t", "knn", "scenes", str(data / "scenes"), {"fit": "stretch"})
     with pytest.raises(UserError, match="fit 'stretch'"):
         KINDS["knn"].score(subject, spec)
+    for options, what in (
+        ({"head": "fpn"}, "head 'fpn': use linear or conv"),
+        ({"steps": 9}, "steps are for head"),
+    ):
+        spec = suites.Spec("t", "segmentation", "roads", str(data / "roads"), options)
+        with pytest.raises(UserError, match=what):
+            KINDS["segmentation"].score(subject, spec)
     padded = subject.images(open_collection("scenes", str(data / "scenes"), "test"), "pad")
     assert padded[0].shape == (tiny_runs.SIZE, tiny_runs.SIZE, 3)

@@ -52,7 +52,9 @@ KINDS: Mapping[str, Kind] = {
     "retrieval": _kind(retrieval.score, "test", "merge", "prefix"),
     "class_retrieval": _kind(class_retrieval.score, "test", "prompts", "names"),
     "geolocation": _kind(geolocation.score, "test", "gallery"),
-    "segmentation": _kind(segmentation.score, "train", "test", "tiles"),
+    "segmentation": _kind(
+        segmentation.score, "train", "test", "tiles", "head", *segmentation.CONV_OPTIONS
+    ),
     "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
     "density": Kind(
         density.score,
