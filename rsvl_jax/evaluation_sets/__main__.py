@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from rsvl_jax import runtime
 from rsvl_jax.evaluation_sets import known
-from rsvl_jax.evaluation_sets.collection import Collection
+from rsvl_jax.evaluation_sets.collection import IGNORE, Collection
 from rsvl_jax.evaluation_sets.opening import LAYOUTS, Options, open_collection
 from rsvl_jax.evaluation_sets.pictures import Pictures
+from rsvl_jax.evaluation_sets.spacenet1 import Buildings
 from rsvl_jax.rasters.sensors import SENSORS
 
 # Of layouts that do not have all of the rules.
@@ -24,6 +25,7 @@ _RULES = {
     "bigearthnet": ("all",),
     "bigearthnet_v2": ("own",),
     "label_csv": ("all", "remoteclip"),
+    "spacenet1": ("all",),
 }
 
 
@@ -91,6 +93,10 @@ def report(found: Collection) -> str:
         for row in range(len(found)):
             pixels += np.bincount(found.masks[row].ravel(), minlength=256)
         lines += [f"  {n}: {c} pixels" for n, c in zip(found.pixel_classes, pixels, strict=False)]
+        lines.append(f"  not scored: {pixels[IGNORE]} pixels")
+    if isinstance(found.masks, Buildings):
+        outlines = np.array([found.masks.counts(row) for row in range(len(found))]).sum(axis=0)
+        lines.append(f"outlines: {outlines[0]}, of which enclose nothing: {outlines[1]}")
     lines += _bands(found)
     lines += [f"left out, {why}: {count}" for why, count in found.dropped.items()]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from rsvl_jax.evaluation_sets import (
     prepared,
     rsvqa,
     skyscript_csv,
+    spacenet1,
     splits,
     tars,
 )
@@ -61,6 +62,7 @@ LAYOUTS: dict[str, Reader] = {
     "tars": lambda of, root, split, o: tars.read(of.name, root, split),
     "captions": lambda of, root, split, o: captions.read(of.name, root, split, o.prefix),
     "masks": lambda of, root, split, o: masks.read(of.name, root, split),
+    "spacenet1": lambda of, root, split, o: spacenet1.read(of, root, split, o.rule),
     "rsvqa": lambda of, root, split, o: rsvqa.read(of.name, root, split),
 }
 
