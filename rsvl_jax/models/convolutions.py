@@ -28,8 +28,13 @@ class ConvNorm(nnx.Module):
 
 
 def group_norm(width: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """Over the largest number of groups, GROUPS at most, that divides the channels."""
-    groups = next(count for count in range(GROUPS, 0, -1) if width % count == 0)
+    """Over the largest number of groups, GROUPS at most, that divides the channels.
+
+    Groups have four channels or more: of a map of one place, as pyramid pooling has, a norm over
+    one channel would leave nothing.
+    """
+    most = min(GROUPS, max(1, width // 4))
+    groups = next(count for count in range(most, 0, -1) if width % count == 0)
     return nnx.GroupNorm(width, num_groups=groups, epsilon=1e-5, rngs=rngs)
 
 

@@ -1,7 +1,9 @@
 """A stack of transformer blocks, the trunk of every tower."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -186,6 +188,20 @@ class Stack(nnx.Module):
         keys = None
         if rng is not None and self.cfg.dropout:
             keys = jax.random.split(rng, self.cfg.depth)
+        return self._run(self.layers, x, mask, keys)
+
+    def after(self, x: jax.Array, depths: Sequence[int]) -> list[jax.Array]:
+        """What x [B, S, D] is after the first so many blocks, for each of `depths`, which rise."""
+        found = []
+        for first, last in itertools.pairwise([0, *depths]):
+            x = self._run(jax.tree.map(itemgetter(slice(first, last)), self.layers), x)
+            found.append(x)
+        return found
+
+    def _run(
+        self, layers: Block, x: jax.Array, mask: jax.Array | None = None, keys: Any = None
+    ) -> jax.Array:
+        """Through stacked blocks."""
         count = 1 if keys is not None else self._slices(x.shape[0])
         masks = [None] * count if mask is None else jnp.split(mask, count)
 
@@ -198,9 +214,9 @@ class Stack(nnx.Module):
             body = jax.checkpoint(body, policy=policy, prevent_cse=not self.cfg.scan)
         parts = jnp.split(rows(x.astype(self.cfg.dtype)), count)
         if self.cfg.scan:
-            parts, _ = jax.lax.scan(body, parts, (self.layers, keys))
+            parts, _ = jax.lax.scan(body, parts, (layers, keys))
         else:
-            for layer in _unstack((self.layers, keys)):
+            for layer in _unstack((layers, keys)):
                 parts, _ = body(parts, layer)
         return parts[0] if count == 1 else jnp.concatenate(parts)
 

@@ -1,5 +1,6 @@
 """Vision transformer: patches, class token, mask token, positions, blocks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,30 @@ class Vit(nnx.Module):
         rng: jax.Array | None = None,
     ) -> jax.Array:
         """The `hidden` of a call alone, before the final layer norm."""
+        x = self.stack(self._embed(images, mask, keep), rng=rng)
+        if self.registers is None:
+            return x
+        start = int(self.cfg.class_token)
+        return jnp.concatenate([x[:, :start], x[:, start + self.cfg.registers :]], axis=1)
+
+    def hidden_states(self, images: jax.Array, depths: Sequence[int]) -> list[jax.Array]:
+        """Patches after the first so many blocks, [B, h, w, D] for each of `depths`, which rise.
+
+        images as in a call; no norm is applied. Raises UserError for depths that do not rise from 1
+        to the number of blocks.
+        """
+        known = range(1, self.cfg.transformer.depth + 1)
+        if sorted(set(depths)) != list(depths) or not set(depths) <= set(known):
+            raise UserError(f"depths {list(depths)} must rise, and lie in 1 to {known[-1]}")
+        grid = (images.shape[1] // self.cfg.patch_size, images.shape[2] // self.cfg.patch_size)
+        first = int(self.cfg.class_token) + self.cfg.registers
+        states = self.stack.after(self._embed(images), depths)
+        return [state[:, first:].reshape(len(images), *grid, -1) for state in states]
+
+    def _embed(
+        self, images: jax.Array, mask: jax.Array | None = None, keep: jax.Array | None = None
+    ) -> jax.Array:
+        """What enters the blocks: class token, registers, patches."""
         grid = (images.shape[1] // self.cfg.patch_size, images.shape[2] // self.cfg.patch_size)
         class_position, position = self._positions(grid)
         patches = patchify(images, self.cfg.patch_size)
@@ -153,12 +178,8 @@ class Vit(nnx.Module):
             first = self.class_token[...] + class_position
             x = jnp.concatenate([_repeated(first[None], x), x], axis=1)
         if self.stem_norm is not None:
-            x = self.stem_norm(x)
-        x = self.stack(x, rng=rng)
-        if self.registers is None:
-            return x
-        start = int(self.cfg.class_token)
-        return jnp.concatenate([x[:, :start], x[:, start + self.cfg.registers :]], axis=1)
+            return self.stem_norm(x)
+        return x
 
     def _positions(self, grid: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         """Position of the class token [D] (zeros without one) and of the patches [N, D]."""

@@ -143,3 +143,24 @@ def test_a_mask_needs_a_mask_token():
     bind, params = model(mask_token=False)
     with pytest.raises(UserError, match="mask_token"):
         bind(params)(IMAGES, mask=np.ones((3, N), bool))
+
+
+@pytest.mark.parametrize("changes", [{}, {"registers": 2}, {"class_token": False}])
+def test_hidden_states_are_those_of_the_blocks_one_by_one(changes):
+    stack = TransformerConfig(width=16, depth=4, heads=2, mlp_dim=24, ln_eps=1e-6)
+    bind, params = model(transformer=stack, mask_token=False, **changes)
+    found = bind(params).hidden_states(IMAGES, (1, 3, 4))
+    first = int(changes.get("class_token", True)) + changes.get("registers", 0)
+    x = bind(params)._embed(IMAGES)
+    layers = bind(params).stack.layers
+    for depth in range(4):
+        x = jax.tree.map(lambda leaf, depth=depth: leaf[depth], layers)(x, None, None)
+        if depth + 1 in (1, 3, 4):
+            state = found.pop(0)
+            assert state.shape == (3, 3, 3, 16)
+            np.testing.assert_allclose(state.reshape(3, N, 16), x[:, first:], atol=1e-5)
+    last = bind(params).hidden_states(IMAGES, (4,))[0].reshape(3, N, 16)
+    whole = bind(params).encode(IMAGES)[:, int(changes.get("class_token", True)) :]
+    np.testing.assert_array_equal(last, whole)
+    with pytest.raises(UserError, match=r"depths \[2, 5\] must rise, and lie in 1 to 4"):
+        bind(params).hidden_states(IMAGES, (2, 5))
