@@ -11,6 +11,7 @@ from rsvl_jax.evaluation import card
 from rsvl_jax.evaluation.card import Provenance
 from rsvl_jax.evaluation.features import Encoders
 from rsvl_jax.inference import opening
+from rsvl_jax.inference.backbone import backbone
 from rsvl_jax.inference.embedder import Embedder
 from rsvl_jax.inference.encoders import encoders
 from rsvl_jax.inference.opening import Found
@@ -41,6 +42,7 @@ def subject(path: str, *, mesh: Mesh, batch_size: int, seed: int | None, cache: 
         cache=cache,
         seed=int(run.config.get("seed", 0) if run else 0) if seed is None else seed,
         untrained=partial(_untrained, found, mesh, batch_size) if run and run.untrained else None,
+        backbone=partial(backbone, embedder),
         earth=embedded_data(run.config) if run else None,
     )
 

@@ -17,6 +17,7 @@ from rsvl_jax.data.fits import FITS, reduced
 from rsvl_jax.errors import UserError
 from rsvl_jax.evaluation.card import Card, Provenance
 from rsvl_jax.evaluation.features import Encoders, Features, Rows, encode_texts, extract
+from rsvl_jax.evaluation.segmentation_upernet import Backbone
 from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.parallel import distributed
 from rsvl_jax.storage import replace_file
@@ -41,6 +42,7 @@ class Subject:
       seed: of every draw.
       untrained: makes the encoders of the same model at initialisation, which scores on the
         embedded data stand beside; None where nobody knows how the model began.
+      backbone: gives the ViT of the images, to be trained further; None where there is none.
       earth: name and directory of the embedded data that the model was trained on, None for others.
     """
 
@@ -52,6 +54,7 @@ class Subject:
     cache: str = ""
     seed: int = 0
     untrained: Callable[[], Encoders] | None = None
+    backbone: Callable[[], Backbone] | None = None
     earth: tuple[str, str] | None = None
     _found: dict[str, Features] = field(default_factory=dict)
 

@@ -136,8 +136,8 @@ def fit(
     """
     whole = replicated(mesh)
     # A copy, as what is donated to the first update may share memory with what was handed over.
-    trained = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=whole)(_put(trained, mesh))
-    fixed = _put(fixed, mesh)
+    trained = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=whole)(put(trained, mesh))
+    fixed = put(fixed, mesh)
     state = jax.jit(transform.init, out_shardings=whole)(trained)
     update = partial(_step(loss, transform, mesh), jax.random.key(seed))
     ready = DevicePrefetch(rows, batch_sharding(mesh), _AHEAD)
@@ -155,7 +155,8 @@ def fit(
     return trained, np.asarray(found, np.float32)
 
 
-def _put(tree: Tree, mesh: Mesh) -> Tree:
+def put(tree: Tree, mesh: Mesh) -> Tree:
+    """Arrays of the host, whole on every device."""
     return jax.tree.map(lambda leaf: placing.put(np.asarray(leaf), mesh, split=False), tree)
 
 

@@ -126,6 +126,10 @@ class Embedder:
         """The parameters, whole on every device of this machine."""
         return self._run.arrays
 
+    def modules(self) -> Mapping[str, Any]:
+        """The model's modules by the name of their part, with these arrays."""
+        return self._modules.bind(self.arrays)
+
     def features(self, arrays: dict[str, Any], images: jax.Array) -> dict[str, jax.Array]:
         """All that one pass over images uint8 [B, S, S, 3] gives, see `Towers.features`; what is
         shared with texts or places has length 1.

@@ -20,7 +20,8 @@ from rsvl_jax.models.vit import Vit, VitConfig
 
 LEVELS = 4
 SCALES = (1, 2, 3, 6)
-_AUXILIARY = 2  # the level that the auxiliary head sees
+AUXILIARY = 256  # the usual width of the auxiliary head
+_SEEN = 2  # the level that it sees
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class UpernetConfig:
     width: int
     depths: tuple[int, ...]
     dropout: float = 0.1
-    auxiliary: int = 256
+    auxiliary: int = AUXILIARY
 
     def __post_init__(self) -> None:
         if len(self.depths) != LEVELS:
@@ -124,7 +125,7 @@ class Upernet(nnx.Module):
         logits = self.classifier(self._dropped(self._fused(levels), keys[0]))
         if rng is None or self.auxiliary is None or self.auxiliary_classifier is None:
             return logits, None
-        seen = self._dropped(self.auxiliary(levels[_AUXILIARY]), keys[1])
+        seen = self._dropped(self.auxiliary(levels[_SEEN]), keys[1])
         return logits, self.auxiliary_classifier(seen)
 
     def _fused(self, levels: list[jax.Array]) -> jax.Array:

@@ -20,6 +20,7 @@ from rsvl_jax.evaluate.tasks import (
     retrieval,
     segmentation,
     selo,
+    upernet,
     vqa,
     zeroshot,
 )
@@ -55,6 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "segmentation": _kind(
         segmentation.score, "train", "test", "tiles", "head", *segmentation.CONV_OPTIONS
     ),
+    "upernet": _kind(upernet.score, "train", "test", *upernet.OPTIONS),
     "open_vocabulary": _kind(open_vocabulary.score, "test", "prompts"),
     "density": Kind(
         density.score,

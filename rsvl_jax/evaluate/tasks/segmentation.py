@@ -98,7 +98,12 @@ def cards(card: Card, test: Collection, side: int, predict) -> list[Card]:
         seg.confusion(predict(rows), pixels.masks(test, side, rows), len(test.pixel_classes))
         for rows in pixels.parts(len(test), _PART)
     ]
-    examples = np.concatenate(confusions).astype(np.float64)
+    return counted(card, test, np.concatenate(confusions))
+
+
+def counted(card: Card, test: Collection, confusions: np.ndarray) -> list[Card]:
+    """card: template. confusions: of each image, int64 [n, C*C], see `segmentation.confusion`."""
+    examples = confusions.astype(np.float64)
     if not examples.any():
         return scoring.not_applicable(card, METRICS, "the masks hold no class")
     outcome = scoring.Outcome(
