@@ -11,7 +11,7 @@ from rsvl_jax.evaluate.tasks import pixels, reading
 from rsvl_jax.evaluation import linear_probe, scoring
 from rsvl_jax.evaluation import segmentation as seg
 from rsvl_jax.evaluation import segmentation_conv as conv
-from rsvl_jax.evaluation.bootstrap import Images, Statistic
+from rsvl_jax.evaluation.bootstrap import Statistic, draws_of
 from rsvl_jax.evaluation.card import Card
 from rsvl_jax.evaluation.segmentation_conv import ConvTraining
 from rsvl_jax.evaluation_sets.collection import Collection
@@ -108,7 +108,7 @@ def counted(card: Card, test: Collection, confusions: np.ndarray) -> list[Card]:
         return scoring.not_applicable(card, METRICS, "the masks hold no class")
     outcome = scoring.Outcome(
         examples=examples,
-        blocks=Images(card.seed),
+        blocks=draws_of(test.blocks, card.seed),
         per_class={"mean_iou": seg.per_class_iou},
         class_names=test.pixel_classes,
     )

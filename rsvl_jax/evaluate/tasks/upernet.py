@@ -25,7 +25,9 @@ def score(subject: Subject, spec: Spec) -> list[Card]:
     train, test = (reading.split(spec, name, name) for name in ("train", "test"))
     if subject.backbone is None:
         card = _card(subject, train, test, how)
-        return scoring.not_applicable(card, segmentation.METRICS, "no ViT to train further: score a checkpoint or weights")
+        return scoring.not_applicable(
+            card, segmentation.METRICS, "no ViT to train further: score a checkpoint or weights"
+        )
     backbone = subject.backbone()
     card = _card(subject, train, test, how.settled(backbone.cfg))
     tuned = tuning.fine_tune(backbone, train, how, seed=subject.seed, mesh=subject.mesh)
