@@ -50,8 +50,9 @@ class ConvTraining:
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"{name}={value!r} of the segmentation head: give a number from 1")
         for name in ("learning_rate", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1e6:
-                raise UserError(f"{name}={getattr(self, name)!r} must be zero or more")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < np.inf:
+                raise UserError(f"{name}={value!r} of the segmentation head: give zero or more")
 
     def describe(self) -> dict[str, object]:
         """The protocol as it stands on a card."""

@@ -25,7 +25,14 @@ from rsvl_jax.evaluation_sets.collection import Collection
 from rsvl_jax.models import functional
 from rsvl_jax.models.convolutions import resized
 from rsvl_jax.models.image_tokenizer import unit_range
-from rsvl_jax.models.upernet import AUXILIARY, Segmenter, Upernet, UpernetConfig, spaced
+from rsvl_jax.models.upernet import (
+    AUXILIARY,
+    LEVELS,
+    Segmenter,
+    Upernet,
+    UpernetConfig,
+    spaced,
+)
 from rsvl_jax.models.vit import VitConfig
 
 Tree = Any
@@ -94,9 +101,13 @@ class UpernetTraining:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name}={value!r} of UPerNet: give a number from {least}")
         for name in ("dropout", "layer_decay", "auxiliary_weight", "learning_rate", "weight_decay"):
-            most = 1 if name in ("dropout", "layer_decay") else np.inf
-            if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"{name}={getattr(self, name)!r} of UPerNet is out of range")
+            value, most = getattr(self, name), 1 if name in ("dropout", "layer_decay") else np.inf
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise UserError(f"{name}={value!r} of UPerNet is out of range")
+        if not isinstance(self.frozen, bool):
+            raise UserError(f"frozen={self.frozen!r} of UPerNet: give true or false")
+        if not isinstance(self.depths, list | tuple) or len(self.depths) not in (0, LEVELS):
+            raise UserError(f"depths={self.depths!r} of UPerNet: give {LEVELS} numbers of blocks")
         if self.prediction not in PREDICTIONS:
             raise UserError(f"prediction {self.prediction!r}: use {' or '.join(PREDICTIONS)}")
 

@@ -123,6 +123,10 @@ def test_options_that_do_not_fit(vit):
         ({"window": 20}, "window=20 is no multiple of the patch, 8 pixels"),
         ({"steps": 0}, "steps=0 of UPerNet: give a number from 1"),
         ({"dropout": 1.5}, "dropout=1.5 of UPerNet is out of range"),
+        ({"learning_rate": "1e-4"}, "learning_rate='1e-4' of UPerNet is out of range"),
+        ({"frozen": "yes"}, "frozen='yes' of UPerNet: give true or false"),
+        ({"depths": [1, 2]}, r"depths=\[1, 2\] of UPerNet: give 4 numbers"),
+        ({"depths": 4}, "depths=4 of UPerNet: give 4 numbers"),
         ({"prediction": "crop"}, "prediction 'crop': use slide or whole"),
     ):
         with pytest.raises(UserError, match=what):
