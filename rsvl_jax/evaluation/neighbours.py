@@ -141,13 +141,12 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     found = np.asarray(scores)
     size, k = best[0].shape
     # A row that ties with the worst of the best comes after it, so it cannot enter.
-    enters = found > best[0][:, -1:]
-    crowd = max(CROWD, 8 * k)
-    if np.count_nonzero(enters) > crowd * size // 4:
-        _thin(enters, found, k, crowd)
-    query, column = np.nonzero(enters)
+    query, column = np.nonzero(found > best[0][:, -1:])
     if not len(query):
         return best
+    crowd = max(CROWD, 8 * k)
+    if len(query) > crowd * size // 4:
+        query, column = _thinned(query, column, found, k, crowd)
     owner = np.concatenate([np.repeat(np.arange(size), k), query])
     similarity = np.concatenate([best[0].reshape(-1), found[query, column]])
     row = np.concatenate([best[1].reshape(-1), (start + column).astype(np.int32)])
@@ -157,12 +156,20 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     return similarity[kept], row[kept]
 
 
-def _thin(enters: np.ndarray, found: np.ndarray, k: int, crowd: int) -> None:
-    """Of more than `crowd` entries of a row only its best k stay, of those that tie the first."""
-    for row in np.flatnonzero(np.count_nonzero(enters, axis=1) > crowd):
-        column = np.flatnonzero(enters[row])
-        value = found[row, column]
+def _thinned(
+    query: np.ndarray, column: np.ndarray, found: np.ndarray, k: int, crowd: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a query with more than `crowd` candidates only its best k, of those that tie the first.
+
+    query: rising.
+    """
+    ends = np.cumsum(np.bincount(query, minlength=len(found)))
+    keep = np.ones(len(query), bool)
+    for row in np.flatnonzero(np.diff(ends, prepend=0) > crowd):
+        own = slice(ends[row - 1] if row else 0, ends[row])
+        value = found[row, column[own]]
         least = np.partition(value, -k)[-k]
-        enters[row] = False
-        enters[row, column[value > least]] = True
-        enters[row, column[value == least][:k]] = True
+        chosen = value > least
+        chosen[np.flatnonzero(value == least)[:k]] = True
+        keep[own] = chosen
+    return query[keep], column[keep]
