@@ -8,7 +8,7 @@ cheaper than sorting them all.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ FIRST_CHUNK = 1024
 # Candidates of a query in a block, from which on its best k are looked for before they are sorted:
 # 8 k, and no fewer than this. A gallery in the order of its classes brings them all at once.
 CROWD = 256
+
+# Neighbouring rows whose best similarity alone is looked at first: most hold none that can enter.
+GROUP = 64
 
 Metric = Literal["l2", "cosine"]
 Best = tuple[np.ndarray, np.ndarray]
@@ -80,24 +83,26 @@ class _Chunks:
         best: list[Best] = [
             (np.full((self._size, k), -np.inf, np.float32), np.zeros((self._size, k), np.int32))
         ] * len(self._queries)
-        step = _pick_on_host if on_host else _pick_on_device
         for start, stop in _blocks(len(gallery), k):
             block = self._block(gallery[start:stop])
+            grouped = on_host and start > 0 and (stop - start) % GROUP == 0
+            pick = _pick_of_groups if grouped else _pick_on_host if on_host else _pick_on_device
             # One product ahead: the devices work while the host picks.
-            ahead = self._similarity(0, block)
+            ahead = self._product(0, block, grouped)
             for number, found in enumerate(best):
                 scores = ahead
                 if number + 1 < len(best):
-                    ahead = self._similarity(number + 1, block)
-                best[number] = step(found, placing.whole(scores, self._mesh), start)
+                    ahead = self._product(number + 1, block, grouped)
+                best[number] = pick(found, placing.whole(scores, self._mesh), start)
         return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
 
     def _block(self, rows: np.ndarray) -> jax.Array:
         unit = normalize(rows) if self._metric == "cosine" else np.asarray(rows, np.float32)
         return placing.put(unit, self._mesh, split=False)
 
-    def _similarity(self, chunk: int, block: jax.Array) -> jax.Array:
-        return _similarity(self._queries[chunk], block, self._metric)
+    def _product(self, chunk: int, block: jax.Array, grouped: bool) -> Any:
+        product = _grouped if grouped else _similarity
+        return product(self._queries[chunk], block, self._metric)
 
 
 def _blocks(rows: int, k: int) -> Iterator[tuple[int, int]]:
@@ -117,6 +122,22 @@ def _similarity(queries: jax.Array, block: jax.Array, metric: Metric) -> jax.Arr
         return inner
     square = jnp.sum(block * block, axis=1)
     return 2 * inner - square - jnp.sum(queries * queries, axis=1, keepdims=True)
+
+
+@partial(jax.jit, static_argnames="metric")
+def _grouped(queries: jax.Array, block: jax.Array, metric: Metric) -> tuple[jax.Array, ...]:
+    """Inner products [Q,size]; what is subtracted from twice of them, of queries [Q] and of rows
+    [size]; and the best similarity of each group of rows, [Q,size/GROUP].
+
+    The similarities of all are never written: that is another pass over what is many megabytes.
+    """
+    inner = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
+    own, square = jnp.sum(queries * queries, axis=1), jnp.sum(block * block, axis=1)
+    scores = inner if metric == "cosine" else 2 * inner - square - own[:, None]
+    peaks = scores.reshape(len(queries), -1, GROUP).max(axis=2)
+    if metric == "cosine":
+        own, square = jnp.zeros(0), jnp.zeros(0)
+    return inner, own, square, peaks
 
 
 def _pick_on_device(best: Best, scores: jax.Array, start: int) -> Best:
@@ -139,16 +160,36 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     if start == 0:
         return _pick_on_device(best, scores, start)
     found = np.asarray(scores)
-    size, k = best[0].shape
     # A row that ties with the worst of the best comes after it, so it cannot enter.
     query, column = np.nonzero(found > best[0][:, -1:])
+    return _merged(best, query, column, found[query, column], start)
+
+
+def _pick_of_groups(best: Best, product: tuple[jax.Array, ...], start: int) -> Best:
+    """As `_pick_on_host`, from what `_grouped` gives."""
+    inner, own, square, peaks = (np.asarray(part) for part in product)
+    worst = best[0][:, -1]
+    query, group = np.nonzero(peaks > worst[:, None])
+    values = inner.reshape(*peaks.shape, GROUP)[query, group]
+    if len(own):  # squared distances; the same operations as on the devices, to the last bit
+        values = 2 * values - square.reshape(-1, GROUP)[group] - own[query, None]
+    row, column = np.nonzero(values > worst[query, None])
+    return _merged(best, query[row], group[row] * GROUP + column, values[row, column], start)
+
+
+def _merged(
+    best: Best, query: np.ndarray, column: np.ndarray, value: np.ndarray, start: int
+) -> Best:
+    """The best k of what was found and of candidates: query (rising), column and value [n]."""
     if not len(query):
         return best
+    size, k = best[0].shape
     crowd = max(CROWD, 8 * k)
     if len(query) > crowd * size // 4:
-        query, column = _thinned(query, column, found, k, crowd)
+        kept = _best_of_many(query, value, size, k, crowd)
+        query, column, value = query[kept], column[kept], value[kept]
     owner = np.concatenate([np.repeat(np.arange(size), k), query])
-    similarity = np.concatenate([best[0].reshape(-1), found[query, column]])
+    similarity = np.concatenate([best[0].reshape(-1), value])
     row = np.concatenate([best[1].reshape(-1), (start + column).astype(np.int32)])
     order = np.lexsort((row, -similarity, owner))
     first = np.searchsorted(owner[order], np.arange(size))
@@ -156,20 +197,19 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     return similarity[kept], row[kept]
 
 
-def _thinned(
-    query: np.ndarray, column: np.ndarray, found: np.ndarray, k: int, crowd: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _best_of_many(
+    query: np.ndarray, value: np.ndarray, size: int, k: int, crowd: int
+) -> np.ndarray:
     """Of a query with more than `crowd` candidates only its best k, of those that tie the first.
 
-    query: rising.
+    query: rising. Returns bool [n].
     """
-    ends = np.cumsum(np.bincount(query, minlength=len(found)))
+    ends = np.cumsum(np.bincount(query, minlength=size))
     keep = np.ones(len(query), bool)
     for row in np.flatnonzero(np.diff(ends, prepend=0) > crowd):
         own = slice(ends[row - 1] if row else 0, ends[row])
-        value = found[row, column[own]]
-        least = np.partition(value, -k)[-k]
-        chosen = value > least
-        chosen[np.flatnonzero(value == least)[:k]] = True
+        least = np.partition(value[own], -k)[-k]
+        chosen = value[own] > least
+        chosen[np.flatnonzero(value[own] == least)[:k]] = True
         keep[own] = chosen
-    return query[keep], column[keep]
+    return keep

@@ -1,5 +1,7 @@
 """Host arrays onto the devices of a mesh, and results back to every process."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +28,9 @@ def put(rows: np.ndarray, mesh: Mesh | None, *, split: bool) -> jax.Array:
     return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
 
 
-def whole(found: jax.Array, mesh: Mesh | None) -> jax.Array:
-    """The array, all of it, on a device of this process."""
+def whole(found: Any, mesh: Mesh | None) -> Any:
+    """The array, or a tree of arrays, all of it, on a device of this process."""
     if mesh is None:
         return found
-    return jax.jit(lambda x: x, out_shardings=replicated(mesh))(found).addressable_data(0)
+    everywhere = jax.jit(lambda x: x, out_shardings=replicated(mesh))(found)
+    return jax.tree.map(lambda x: x.addressable_data(0), everywhere)

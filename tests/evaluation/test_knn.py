@@ -96,11 +96,27 @@ def test_the_order_of_the_gallery_does_not_matter(order, monkeypatch):
         "equal": np.zeros_like(gallery),
         "classes": np.repeat(gallery[:6], 50, axis=0),
     }[order]
-    for name, value in {"GALLERY_CHUNK": 60, "FIRST_CHUNK": 6, "CROWD": 3}.items():
+    sizes = {"GALLERY_CHUNK": 60, "FIRST_CHUNK": 6, "CROWD": 3, "GROUP": 5}
+    for name, value in sizes.items():
         monkeypatch.setattr(neighbours, name, value)
     all_ = ((queries[:, None].astype(float) - gallery[None]) ** 2).sum(axis=2)
     found = neighbours.neighbours(queries, gallery, k=4, metric="l2", pick="host")
     np.testing.assert_array_equal(found[1], np.argsort(all_, axis=1, kind="stable")[:, :4])
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_groups_change_no_bit(metric, monkeypatch):
+    rng = np.random.default_rng(6)
+    gallery, queries = rng.normal(size=(900, 7)), rng.normal(size=(13, 7))
+    options = {"k": 9, "metric": metric, "pick": "host"}
+    monkeypatch.setattr(neighbours, "GALLERY_CHUNK", 128)
+    monkeypatch.setattr(neighbours, "FIRST_CHUNK", 20)
+    monkeypatch.setattr(neighbours, "GROUP", 10**6)  # no block holds such a group
+    alone = neighbours.neighbours(queries, gallery, **options)
+    monkeypatch.setattr(neighbours, "GROUP", 32)
+    grouped = neighbours.neighbours(queries, gallery, **options)
+    np.testing.assert_array_equal(grouped[0], alone[0])
+    np.testing.assert_array_equal(grouped[1], alone[1])
 
 
 def test_distances_are_squared_l2():
@@ -125,6 +141,7 @@ def test_eight_devices_find_what_one_finds(pick, monkeypatch):
     alone = neighbours.neighbours(queries, gallery, k=6, metric="l2")
     monkeypatch.setattr(neighbours, "QUERY_CHUNK", 2)
     monkeypatch.setattr(neighbours, "GALLERY_CHUNK", 50)
+    monkeypatch.setattr(neighbours, "GROUP", 10)
     monkeypatch.setattr(neighbours, "FIRST_CHUNK", 6)
     mesh = make_mesh(data=4, fsdp=2)
     shared = neighbours.neighbours(queries, gallery, k=6, metric="l2", mesh=mesh, pick=pick)
