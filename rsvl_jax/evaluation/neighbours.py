@@ -7,7 +7,6 @@ cheaper than sorting them all.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -32,6 +31,7 @@ GROUP = 64
 
 Metric = Literal["l2", "cosine"]
 Best = tuple[np.ndarray, np.ndarray]
+Part = tuple[jax.Array, jax.Array | None]  # rows [n,D], and their squares [n] for distances
 
 
 def neighbours(
@@ -71,7 +71,9 @@ class _Chunks:
         self._size = placing.chunk_size(QUERY_CHUNK, len(queries), mesh)
         self._metric, self._mesh = metric, mesh
         unit = normalize(queries) if metric == "cosine" else np.asarray(queries, np.float32)
-        self._queries = [placing.put(chunk, mesh, split=True) for chunk in self._cut(unit)]
+        self._queries = [
+            self._part(placing.put(chunk, mesh, split=True)) for chunk in self._cut(unit)
+        ]
 
     def _cut(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), self._size):
@@ -96,13 +98,15 @@ class _Chunks:
                 best[number] = pick(found, placing.whole(scores, self._mesh), start)
         return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
 
-    def _block(self, rows: np.ndarray) -> jax.Array:
+    def _block(self, rows: np.ndarray) -> Part:
         unit = normalize(rows) if self._metric == "cosine" else np.asarray(rows, np.float32)
-        return placing.put(unit, self._mesh, split=False)
+        return self._part(placing.put(unit, self._mesh, split=False))
 
-    def _product(self, chunk: int, block: jax.Array, grouped: bool) -> Any:
-        product = _grouped if grouped else _similarity
-        return product(self._queries[chunk], block, self._metric)
+    def _part(self, rows: jax.Array) -> Part:
+        return rows, None if self._metric == "cosine" else _squares(rows)
+
+    def _product(self, chunk: int, block: Part, grouped: bool) -> Any:
+        return (_grouped if grouped else _similarity)(*self._queries[chunk], *block)
 
 
 def _blocks(rows: int, k: int) -> Iterator[tuple[int, int]]:
@@ -113,31 +117,33 @@ def _blocks(rows: int, k: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + GALLERY_CHUNK, rows)
 
 
-@partial(jax.jit, static_argnames="metric")
-def _similarity(queries: jax.Array, block: jax.Array, metric: Metric) -> jax.Array:
-    """[Q,size]: minus the squared distance, or the inner product of rows that are normalised."""
+@jax.jit
+def _squares(rows: jax.Array) -> jax.Array:
+    return jnp.sum(rows * rows, axis=1)
+
+
+@jax.jit
+def _similarity(
+    queries: jax.Array, own: jax.Array | None, block: jax.Array, square: jax.Array | None
+) -> jax.Array:
+    """[Q,size]: minus the squared distance, or, without squares, the inner product."""
     # HIGHEST: accelerators would otherwise multiply in bfloat16 and reorder near neighbours.
     inner = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
-    if metric == "cosine":
-        return inner
-    square = jnp.sum(block * block, axis=1)
-    return 2 * inner - square - jnp.sum(queries * queries, axis=1, keepdims=True)
+    return inner if own is None or square is None else 2 * inner - square - own[:, None]
 
 
-@partial(jax.jit, static_argnames="metric")
-def _grouped(queries: jax.Array, block: jax.Array, metric: Metric) -> tuple[jax.Array, ...]:
-    """Inner products [Q,size]; what is subtracted from twice of them, of queries [Q] and of rows
-    [size]; and the best similarity of each group of rows, [Q,size/GROUP].
+@jax.jit
+def _grouped(
+    queries: jax.Array, own: jax.Array | None, block: jax.Array, square: jax.Array | None
+) -> tuple[jax.Array | None, ...]:
+    """Inner products [Q,size]; the squares of queries [Q] and of rows [size]; and the best
+    similarity of each group of rows, [Q,size/GROUP].
 
     The similarities of all are never written: that is another pass over what is many megabytes.
     """
     inner = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
-    own, square = jnp.sum(queries * queries, axis=1), jnp.sum(block * block, axis=1)
-    scores = inner if metric == "cosine" else 2 * inner - square - own[:, None]
-    peaks = scores.reshape(len(queries), -1, GROUP).max(axis=2)
-    if metric == "cosine":
-        own, square = jnp.zeros(0), jnp.zeros(0)
-    return inner, own, square, peaks
+    scores = inner if own is None or square is None else 2 * inner - square - own[:, None]
+    return inner, own, square, scores.reshape(len(queries), -1, GROUP).max(axis=2)
 
 
 def _pick_on_device(best: Best, scores: jax.Array, start: int) -> Best:
@@ -165,13 +171,14 @@ def _pick_on_host(best: Best, scores: jax.Array, start: int) -> Best:
     return _merged(best, query, column, found[query, column], start)
 
 
-def _pick_of_groups(best: Best, product: tuple[jax.Array, ...], start: int) -> Best:
+def _pick_of_groups(best: Best, product: tuple[jax.Array | None, ...], start: int) -> Best:
     """As `_pick_on_host`, from what `_grouped` gives."""
-    inner, own, square, peaks = (np.asarray(part) for part in product)
+    inner, own, square, peaks = (None if x is None else np.asarray(x) for x in product)
+    assert inner is not None and peaks is not None
     worst = best[0][:, -1]
     query, group = np.nonzero(peaks > worst[:, None])
     values = inner.reshape(*peaks.shape, GROUP)[query, group]
-    if len(own):  # squared distances; the same operations as on the devices, to the last bit
+    if own is not None and square is not None:  # as on the devices, to the last bit
         values = 2 * values - square.reshape(-1, GROUP)[group] - own[query, None]
     row, column = np.nonzero(values > worst[query, None])
     return _merged(best, query[row], group[row] * GROUP + column, values[row, column], start)
